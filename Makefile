@@ -10,7 +10,7 @@ EXPORTER := compose/celery-exporter
 EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 
 .DEFAULT_GOAL := help
-.PHONY: help env up down backup restore compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter dev monitor flower test coverage faults bench lint lock release clean
+.PHONY: help env up down backup restore compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter dev monitor flower check test coverage faults bench lint lock release clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -61,6 +61,12 @@ monitor: monitoring ## Run Prometheus (http://127.0.0.1:9090), Alertmanager (909
 flower: venv ## Show the workers and tasks of a running make dev; it prints its address and password
 	@compose/flower.sh
 
+# The folders whose tests without servers are known to pass on SQLite.
+CHECKED := $(addprefix tests/,accounts alerts api backtests golden health market metrics monitoring notify project rules sources)
+
+check: lint ## Lint, and run most of the tests that need no server, on SQLite; some of them: make check ARGS=tests/rules
+	@$(EMBEDDED) .venv/bin/pytest -q -n 2 -m "not servers and not browser" $(or $(ARGS),$(CHECKED))
+
 # The embedded half first: what touches rows, on SQLite. The second run has every test, so its closing line is the whole truth.
 test: services browser monitoring prometheus-versions venv-product ## Run all tests, those of the embedded run on SQLite too; some of them: make test ARGS="tests/api -k order"
 	@$(if $(ARGS),,echo "test: without servers (SQLite)" && $(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" tests/market tests/sources tests/rules tests/backtests tests/alerts tests/notify tests/golden $(EMBEDDED_COVERAGE))
@@ -86,8 +92,8 @@ lint: venv-dev ## Check style, layers, types, the files of Docker, Compose, Kube
 	@.venv/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose/docker-compose.yml compose/tls.yml
 	@.venv/bin/kubernetes-validate --strict --quiet -k 1.34 compose/kubernetes/[!k]*.yaml
 	@.venv/bin/check-jsonschema --quiet --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml
+	@# It runs Django's own checks too.
 	@$(EMBEDDED) .venv/bin/python manage.py makemigrations --check --dry-run
-	@$(EMBEDDED) .venv/bin/python manage.py check
 
 lock: .venv/bin/python ## Write requirements*.txt anew from pyproject.toml; newer versions: make lock ARGS=--upgrade
 	@$(PIP) install uv==$(UV_VERSION)

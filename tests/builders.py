@@ -68,7 +68,7 @@ def make_feed(
 def make_owned(owner: Any, *symbols: str) -> Feed:
     """Return a feed of this owner with these assets."""
     name = f"owned-{secrets.token_hex(4)}"
-    feed = market.create_bare_feed(owner_id=owner.pk, name=name, interval_seconds=1, is_enabled=False, next_slot=START)
+    feed = market.create_bare_feed(owner_id=owner.pk, name=name, interval_seconds=1, is_enabled=False)
     for symbol in symbols:
         market.create_asset(owner_id=owner.pk, symbol=symbol, feed=feed)
     return feed

@@ -40,6 +40,12 @@ def _is_seen_by(user: AbstractBaseUser | AnonymousUser, *, alert: str = "") -> Q
     return own
 
 
+def lock_open_alerts(alert_ids: Iterable[int]) -> list[int]:
+    """Return the ids of those of the alerts that are open, locked: they stay so until the transaction ends."""
+    still_open = Alert.objects.select_for_update(no_key=True).filter(pk__in=set(alert_ids), resolved_at=None)
+    return list(still_open.order_by("pk").values_list("pk", flat=True))
+
+
 def _is_shown_as_own(user: AbstractBaseUser | AnonymousUser, *, alert: str) -> Q:
     """Match the operators' alerts about the health of what this user has an alert of their own about, of the same time:
     who has no operators' channel has both, since their own is what notifies them."""

@@ -162,8 +162,7 @@ def _of_deliveries(*, now: datetime) -> Iterator[Sample]:
     yield Sample("fintech_notifications_due", found["count"])
     yield Sample("fintech_oldest_due_notification_age_seconds", _age(found["oldest"], now=now))
     # As the index of what is due has it.
-    over = [Message.Status.DELIVERED, Message.Status.FAILED]
-    unsent = Message.objects.exclude(status__in=over).order_by()
+    unsent = Message.objects.exclude(status__in=Message.SETTLED).order_by()
     found = unsent.aggregate(oldest=Min("created_at"), count=Count("pk"))
     yield Sample("fintech_messages_unsent", found["count"])
     yield Sample("fintech_oldest_unsent_message_age_seconds", _age(found["oldest"], now=now))

@@ -72,14 +72,15 @@ class MessageItem:
 
 @dataclass(frozen=True, slots=True)
 class Silenced:
-    """A silence in force: what it matches (None and "" match any), and its end."""
+    """A silence in force: what it matches (None and "" match any), and its end; None: that of its alert."""
 
     silence_id: int
     owner_id: int | None
     rule_id: int | None
     asset_id: int | None
     severity: str
-    ends_at: datetime
+    ends_at: datetime | None
+    alert_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,10 @@ class QuietHours:
 
 @dataclass(frozen=True, slots=True)
 class Deferral:
-    """Until when a notification is deferred, and by which silence; silence_id None: by quiet hours."""
+    """Until when a notification is deferred, None: until its alert is over, and then it is not sent; and by which
+    silence, None: by quiet hours."""
 
-    until: datetime
+    until: datetime | None
     silence_id: int | None = None
 
 
@@ -271,6 +273,7 @@ def highest_severity(items: Iterable[MessageItem]) -> str:
 def deferral_of(
     *,
     now: datetime,
+    alert_id: int | None,
     rule_id: int | None,
     asset_id: int | None,
     owner_id: int | None,
@@ -279,7 +282,9 @@ def deferral_of(
     quiet: QuietHours | None,
 ) -> Deferral | None:
     """Return what defers an alert's event now: the silence that lasts longest, else quiet hours, else None."""
-    matching = silences_matching(silences, rule_id=rule_id, asset_id=asset_id, owner_id=owner_id, severity=severity)
+    matching = silences_matching(
+        silences, alert_id=alert_id, rule_id=rule_id, asset_id=asset_id, owner_id=owner_id, severity=severity
+    )
     if matching:
         return Deferral(until=matching[0].ends_at, silence_id=matching[0].silence_id)
     if quiet is None or (quiet.allow_critical and severity == "critical"):
@@ -289,18 +294,26 @@ def deferral_of(
 
 
 def silences_matching(
-    silences: Iterable[Silenced], *, rule_id: int | None, asset_id: int | None, owner_id: int | None, severity: str
+    silences: Iterable[Silenced],
+    *,
+    alert_id: int | None,
+    rule_id: int | None,
+    asset_id: int | None,
+    owner_id: int | None,
+    severity: str,
 ) -> list[Silenced]:
-    """Return those of the silences that match such an alert, the one that lasts longest first."""
+    """Return those of the silences that match such an alert, the one that lasts longest first: that of the alert."""
     matching = [
         one
         for one in silences
-        if one.owner_id in (None, owner_id)
+        if one.alert_id in (None, alert_id)
+        and one.owner_id in (None, owner_id)
         and one.rule_id in (None, rule_id)
         and one.asset_id in (None, asset_id)
         and one.severity in ("", severity)
     ]
-    return sorted(matching, key=lambda one: (one.ends_at, -one.silence_id), reverse=True)
+    endless = datetime.max.replace(tzinfo=UTC)
+    return sorted(matching, key=lambda one: (one.ends_at or endless, -one.silence_id), reverse=True)
 
 
 def quiet_until(*, now: datetime, quiet: QuietHours) -> datetime | None:
@@ -340,6 +353,11 @@ def describe_unread(count: int) -> str:
     if not count:
         return ""
     return str(count) if count < UNREAD_COUNTED else f"{UNREAD_COUNTED - 1}+"
+
+
+def describe_end(ends_at: datetime | None) -> str:
+    """Return until when a silence lasts; None: it is one of an alert."""
+    return f"until {moment(ends_at)}" if ends_at is not None else "until the alert is over"
 
 
 def moment(at: datetime) -> str:

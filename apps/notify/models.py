@@ -12,7 +12,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from apps.accounts.models import validate_time_zone
-from apps.alerts.models import AlertEvent
+from apps.alerts.models import Alert, AlertEvent
 from apps.market.models import Asset
 from apps.notify import domain
 from apps.notify.encryption import decrypt, encrypt
@@ -182,7 +182,8 @@ class Silence(PublicId):
     """A period in which matching alerts are recorded, and their notifications deferred until its end.
 
     owner, rule, asset, severity: what it matches; empty is any. owner None: everybody's, for superusers. It is ended
-    early by setting ends_at.
+    early by setting ends_at. alert: the one alert that it is about; then it lasts until that alert is over, ends_at is
+    None unless it is ended early, and what it deferred is not sent.
     """
 
     owner = models.ForeignKey(
@@ -199,8 +200,11 @@ class Silence(PublicId):
     severity = models.CharField(
         max_length=8, blank=True, choices=Rule.Severity, help_text="Empty: of any severity, critical ones too."
     )
+    alert = models.ForeignKey(Alert, models.CASCADE, null=True, editable=False, related_name="silences")
     starts_at = models.DateTimeField(help_text="UTC.")
-    ends_at = models.DateTimeField(help_text="UTC. Then each channel gets what was deferred, in one message.")
+    ends_at = models.DateTimeField(
+        null=True, blank=True, help_text="UTC. Then each channel gets what was deferred, in one message."
+    )
     comment = models.CharField(
         max_length=200, validators=[ProhibitNullCharactersValidator()], help_text="Why, for whoever reads it later."
     )
@@ -209,7 +213,18 @@ class Silence(PublicId):
     class Meta:
         ordering = ["-starts_at", "-id"]
         constraints = [
-            models.CheckConstraint(condition=Q(ends_at__gte=F("starts_at")), name="silence_ends_after_it_starts")
+            models.CheckConstraint(condition=Q(ends_at__gte=F("starts_at")), name="silence_ends_after_it_starts"),
+            models.CheckConstraint(
+                condition=Q(alert=None, ends_at__isnull=False)
+                | Q(alert__isnull=False, owner__isnull=False, rule=None, asset=None, severity=""),
+                name="silence_has_an_end_or_is_of_one_alert",
+            ),
+            models.UniqueConstraint(
+                fields=["alert"],
+                condition=Q(ends_at=None),
+                name="one_lasting_silence_per_alert",
+                violation_error_message="The alert is silenced already.",
+            ),
         ]
         # Serves every planner: the silences in force.
         indexes = [models.Index(fields=["ends_at"], name="silence_by_end")]
@@ -221,10 +236,10 @@ class Silence(PublicId):
 class Message(models.Model):
     """A message to one channel. Every attempt carries the same id, so a receiver can drop repeats.
 
-    kind: about alerts, or a test of the channel; items: its events, as
-    data (domain.MessageItem); attempts: how many were begun, which is also the fence of the running one;
-    attempts_before: how many were begun before it was last redelivered, which the schedule does not count; lease_until:
-    when the lease of the running attempt ends.
+    kind: about alerts, or a test of the channel; status: a silenced one is not sent, and records what a silence of an
+    alert deferred; items: its events, as data (domain.MessageItem); attempts: how many were begun, which is also the
+    fence of the running one; attempts_before: how many were begun before it was last redelivered, which the schedule
+    does not count; lease_until: when the lease of the running attempt ends.
     """
 
     class Kind(models.TextChoices):
@@ -236,8 +251,11 @@ class Message(models.Model):
         SENDING = "sending", "sending"
         DELIVERED = "delivered", "delivered"
         FAILED = "failed", "failed"
+        SILENCED = "silenced", "silenced"
 
     UNSENT = (Status.PENDING, Status.SENDING)
+    # As values: queries exclude just these, so that the database sees that the indexes of what is due have the rest.
+    SETTLED = ("delivered", "failed", "silenced")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     channel = models.ForeignKey(Channel, models.CASCADE, related_name="messages")
@@ -263,13 +281,13 @@ class Message(models.Model):
             # Serves the sender of a channel: what is due on it.
             models.Index(
                 fields=["channel", "next_attempt_at"],
-                condition=~Q(status__in=["delivered", "failed"]),
+                condition=~Q(status__in=["delivered", "failed", "silenced"]),
                 name="message_due",
             ),
             # Serves tick: what is due on any channel.
             models.Index(
                 fields=["next_attempt_at"],
-                condition=~Q(status__in=["delivered", "failed"]),
+                condition=~Q(status__in=["delivered", "failed", "silenced"]),
                 name="message_due_anywhere",
             ),
         ]
@@ -282,9 +300,9 @@ class Notification(models.Model):
     """One alert event for one channel, and the message that it is part of, once there is one.
 
     repeat: 0 for the event itself, then the number of the reminder; due_at: when it is to be planned: after the
-    channel's group wait, or at the end of what defers it; deferred_by: what defers it, or did until it was planned;
-    remind_at: when the next reminder of the same opening is due, None where there is none to come; given_up_on: another
-    channel of its owner, whose message about the event was given up.
+    channel's group wait, or at the end of what defers it, None where it waits for the end of its alert; deferred_by:
+    what defers it, or did until it was planned; remind_at: when the next reminder of the same opening is due, None
+    where there is none to come; given_up_on: another channel of its owner, whose message about the event was given up.
     """
 
     class Deferral(models.TextChoices):
@@ -301,11 +319,12 @@ class Notification(models.Model):
         SENDING = "sending", "sending"
         DELIVERED = "delivered", "delivered"
         FAILED = "failed", "failed"
+        SILENCED = "silenced", "silenced"
 
     event = models.ForeignKey(AlertEvent, models.CASCADE, related_name="notifications")
     channel = models.ForeignKey(Channel, models.CASCADE, related_name="notifications")
     repeat = models.PositiveIntegerField(default=0)
-    due_at = models.DateTimeField()
+    due_at = models.DateTimeField(null=True)
     remind_at = models.DateTimeField(null=True)
     deferred_by = models.CharField(max_length=7, choices=Deferral, blank=True, default=Deferral.NONE)
     silence = models.ForeignKey(Silence, models.SET_NULL, null=True, related_name="deferred")
@@ -318,7 +337,10 @@ class Notification(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["event", "channel", "repeat"], name="one_notification_per_event_channel_and_repeat"
-            )
+            ),
+            models.CheckConstraint(
+                condition=Q(due_at__isnull=False) | Q(deferred_by="silence"), name="notification_is_due_or_silenced"
+            ),
         ]
         indexes = [
             # Serves the planner of a channel: notifications without a message.

@@ -168,7 +168,7 @@ def _channel(channel: Channel) -> dict[str, Any]:
 
 
 def _silences_of(user: User) -> QuerySet[Silence]:
-    return Silence.objects.filter(owner=user).select_related("rule", "asset").order_by("pk")
+    return Silence.objects.filter(owner=user).select_related("rule", "asset", "alert").order_by("pk")
 
 
 def _silence(silence: Silence) -> dict[str, Any]:
@@ -176,6 +176,7 @@ def _silence(silence: Silence) -> dict[str, Any]:
         "rule": silence.rule.name if silence.rule is not None else None,
         "asset": silence.asset.symbol if silence.asset is not None else None,
         "severity": silence.severity,
+        "alert": silence.alert.public_id if silence.alert is not None else None,
         "starts_at": silence.starts_at,
         "ends_at": silence.ends_at,
         "comment": silence.comment,

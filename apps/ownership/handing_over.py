@@ -8,11 +8,13 @@ from typing import NamedTuple
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import OperationalError, transaction
+from django.db.models import Q
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.market import services as market
 from apps.market.queries import assets_chosen
 from apps.notify.models import Channel, Notification, Silence
+from apps.notify.queries import lasts
 from apps.notify.services import enqueue, set_channels
 from apps.owned_ids import is_owned
 from apps.ownership.locks import why_locked
@@ -109,7 +111,8 @@ def _hand_over(*, owner: User, to: User, channels: Sequence[Channel], now: datet
     )
     Rule.objects.filter(pk__in=ids).update(owner=to)
     Alert.objects.filter(rule__in=ids).update(owner=to)
-    Silence.objects.filter(rule__in=ids, owner=owner, ends_at__gt=now).update(owner=to)
+    theirs = Silence.objects.filter(Q(rule__in=ids) | Q(alert__rule__in=ids), lasts(now), owner=owner)
+    Silence.objects.filter(pk__in=theirs.values("pk")).update(owner=to)
     # What waits for the old channels is the new owner's business.
     waiting = Notification.objects.filter(event__alert__rule__in=ids, message=None)
     waiting.filter(channel__owner=owner).delete()

@@ -6,7 +6,8 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Exists, OuterRef, QuerySet
+from django.core.exceptions import ValidationError
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.formats import localize
@@ -18,10 +19,13 @@ from apps.alerts.queries import IN_STATE, alerts_of
 from apps.alerts.services import acknowledge
 from apps.alerts.wording import describe_event_reason
 from apps.market.queries import assets_seen_by, price_path
-from apps.notify.services import create_silence
+from apps.notify.domain import describe_end
+from apps.notify.models import Silence
+from apps.notify.queries import SILENCE_STATES, silences_ended_by
+from apps.notify.services import create_silence, end_silences
 from apps.panel.aftermath import table_after
 from apps.panel.alert_notifications import notification_tables
-from apps.panel.deferrals import describe_silence_on
+from apps.panel.deferrals import silences_on
 from apps.panel.kit.pages import ROWS_SHOWN, Chart, ReadOnlyAdmin, ShortText, Table, page_link, trace_link
 from apps.panel.problems import subject_links
 from apps.panel.silences import silence_form_for
@@ -107,7 +111,9 @@ class AlertAdmin(ReadOnlyAdmin):
     """Alerts open and end by what the engine finds in the log, by the check of health, or by what Alertmanager says;
     nobody edits them. People acknowledge them."""
 
-    actions = ["acknowledge", "silence_1h", "silence_4h", "silence", "was_split"]
+    actions = [
+        *("acknowledge", "silence_1h", "silence_4h", "silence_until_over", "silence", "end_silence", "was_split"),
+    ]
     buttons = actions
     empty_text = "No alerts yet. One opens when a rule's condition holds; see Rules for what is watched."
     fields = [
@@ -185,7 +191,14 @@ class AlertAdmin(ReadOnlyAdmin):
 
     @admin.display(description="silenced")
     def silenced(self, alert: Alert) -> str:
-        return describe_silence_on(alert, now=timezone.now())
+        """Say until when which silence matches it, of several the one that lasts longest."""
+        matching = silences_on(alert, now=timezone.now())
+        if not matching:
+            return "no"
+        comment = Silence.objects.values_list("comment", flat=True).get(pk=matching[0].silence_id)
+        is_over = matching[0].ends_at is None and alert.resolved_at is not None
+        until = "until it was over" if is_over else describe_end(matching[0].ends_at)
+        return f"{until}, by the silence “{comment}”"
 
     def has_acknowledge_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("alerts.change_alert")
@@ -194,7 +207,10 @@ class AlertAdmin(ReadOnlyAdmin):
         # An alert that no rule opened is silenced by severity, or in Alertmanager.
         of_rule = row.rule_id is not None
         offered = {"acknowledge": row.state == Alert.State.OPEN, "silence": of_rule}
-        offered |= dict.fromkeys(("silence_1h", "silence_4h"), of_rule and row.resolved_at is None)
+        silences = list(_silences_from(request, [row]).values_list("alert", flat=True)) if of_rule else []
+        is_open = of_rule and row.resolved_at is None
+        offered |= dict.fromkeys(("silence_1h", "silence_4h"), is_open and row.pk not in silences)
+        offered |= {"silence_until_over": offered["silence_1h"], "end_silence": bool(silences)}
         offered["was_split"] = row.kind == Alert.Kind.CONDITION and step_of(row) is not None
         return [name for name in self.buttons if offered[name]]
 
@@ -252,13 +268,52 @@ class AlertAdmin(ReadOnlyAdmin):
                 comment=f"for {hours} h, from an alert",
             )
         if pairs:
-            named = ", ".join(f"{one.rule_name} on {one.symbol}" for one in list(pairs.values())[:3])
-            more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
-            self.say_done(
-                request, f"Silenced for {hours} h: {named}{more}. Alerts are recorded, messages come afterwards."
-            )
+            named = _named(list(pairs.values()))
+            self.say_done(request, f"Silenced for {hours} h: {named}. Alerts are recorded, messages come afterwards.")
         else:
             self.say_refused(request, "Choose alerts of rules to silence them.")
+        return self.after(request, alerts)
+
+    @admin.action(description="Silence until it is over", permissions=["silence"])
+    def silence_until_over(self, request: HttpRequest, queryset: QuerySet[Alert]) -> HttpResponse | None:
+        """Silence each of these alerts until it is over: nothing more is sent about it."""
+        alerts = list(queryset.filter(rule__isnull=False, resolved_at=None)[:ROWS_SHOWN])
+        silenced = []
+        for one in alerts:
+            try:
+                create_silence(
+                    author=request.user,
+                    owner=one.owner,
+                    alert=one,
+                    starts_at=timezone.now(),
+                    comment="until it is over, from an alert",
+                )
+            except ValidationError:
+                # It is over by now, or silenced.
+                continue
+            silenced.append(one)
+        if silenced:
+            self.say_done(
+                request,
+                f"Silenced until {'it is' if len(silenced) == 1 else 'each is'} over: {_named(silenced)}. Nothing more "
+                "is sent about it, and what happens is recorded. You can end the silence before.",
+            )
+        else:
+            self.say_refused(request, "Choose open alerts of rules that are not silenced yet.")
+        return self.after(request, alerts)
+
+    def has_end_silence_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("notify.change_silence")
+
+    @admin.action(description="End its silence", permissions=["end_silence"])
+    def end_silence(self, request: HttpRequest, queryset: QuerySet[Alert]) -> HttpResponse | None:
+        """End the silences of these alerts, and those of their rules on their assets; what they deferred is sent."""
+        alerts = list(queryset[:ROWS_SHOWN])
+        ended = end_silences(silences=_silences_from(request, alerts), now=timezone.now())
+        if ended:
+            self.say_done(request, "Silenced no more. What was deferred is sent within some seconds.")
+        else:
+            self.say_refused(request, "Nothing is ended: these are not silenced by themselves. See Silences.")
         return self.after(request, alerts)
 
     @admin.action(description="Silence for longer", permissions=["silence"])
@@ -369,6 +424,21 @@ class AlertAdmin(ReadOnlyAdmin):
             Table(title=title, headers=["name", "value"], rows=rows, empty="None.")
             for title, rows in domain.sections(row.evidence)
         ]
+
+
+def _silences_from(request: HttpRequest, alerts: Sequence[Alert]) -> QuerySet[Silence]:
+    """Return those silences that the reader may end of these alerts, and of the rules of these on their assets."""
+    chosen = Q(alert__in=[one.pk for one in alerts])
+    for one in alerts:
+        if one.rule_id is not None:
+            chosen |= Q(rule=one.rule_id, asset=one.asset_id)
+    in_force = SILENCE_STATES["in force"](timezone.now())
+    return silences_ended_by(request.user).filter(in_force, chosen)
+
+
+def _named(alerts: Sequence[Alert]) -> str:
+    named = ", ".join(f"{one.rule_name} on {one.symbol}" for one in alerts[:3])
+    return f"{named} and {len(alerts) - 3} more" if len(alerts) > 3 else named
 
 
 def _table_of_parts(alert: Alert) -> Table:

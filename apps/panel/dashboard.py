@@ -15,6 +15,7 @@ from apps.health.domain import SEVERITY, Health, Level
 from apps.health.queries import feed_healths
 from apps.market.models import Feed
 from apps.market.queries import QuoteCounts, quote_counts, with_recent_entries
+from apps.notify.domain import describe_end
 from apps.notify.queries import message_counts_of, silences_in_force_of
 from apps.panel.kit.parts import LINK, Part
 from apps.panel.problems import health_part
@@ -156,8 +157,8 @@ def _silences(user: Any, *, now: datetime) -> list[Any]:
     found = list(silences_in_force_of(user, now=now)[: SILENCES_SHOWN + 1])
     said = [
         format_html(
-            "Silenced until {} UTC: {}.",
-            f"{one.ends_at:%Y-%m-%d %H:%M:%S}",
+            "Silenced {}: {}.",
+            describe_end(one.ends_at),
             format_html(LINK, reverse("admin:notify_silence_change", args=[one.pk]), one.comment),
         )
         for one in found[:SILENCES_SHOWN]

@@ -26,26 +26,23 @@ def describe_deferrals(shown: WouldSend) -> str:
 
 def describe_deferral(deferred_by: domain.Deferral) -> str:
     """Return by what a notification would be deferred, and until when."""
-    until = domain.moment(deferred_by.until)
+    until = domain.describe_end(deferred_by.until)
     if deferred_by.silence_id is None:
-        return f"Quiet hours hold it back until {until}."
+        return f"Quiet hours hold it back {until}."
     comment = Silence.objects.values_list("comment", flat=True).get(pk=deferred_by.silence_id)
-    return f"The silence “{comment}” holds it back until {until}."
+    return f"The silence “{comment}” holds it back {until}."
 
 
-def describe_silence_on(alert: Alert, *, now: datetime) -> str:
-    """Return until when which silence matches an alert, of several the one that lasts longest; "no" where none does."""
-    matching = domain.silences_matching(
-        queries.silences_in_force(now=now),
+def silences_on(alert: Alert, *, now: datetime) -> list[domain.Silenced]:
+    """Return the silences that match an alert, the one that lasts longest first; after its end, its own among them."""
+    return domain.silences_matching(
+        queries.silences_in_force(now=now, alert_ids=[alert.pk]),
+        alert_id=alert.pk,
         rule_id=alert.rule_id,
         asset_id=alert.asset_id,
         owner_id=alert.owner_id,
         severity=alert.severity,
     )
-    if not matching:
-        return "no"
-    comment = Silence.objects.values_list("comment", flat=True).get(pk=matching[0].silence_id)
-    return f"until {domain.moment(matching[0].ends_at)}, by the silence “{comment}”"
 
 
 def describe_deferred_by(notification: Notification) -> str:
@@ -65,6 +62,8 @@ def why_it_waits(notification: Notification, *, at_limit: Collection[int]) -> st
 
     at_limit: ids of channels, as `at_their_limit` returns them.
     """
+    if notification.due_at is None:
+        return f"{describe_deferred_by(notification)}, which lasts until the alert is over: then it is not sent"
     if notification.deferred_by and notification.due_at > timezone.now():
         return f"the end of {describe_deferred_by(notification)}, at {domain.moment(notification.due_at)}"
     if notification.due_at > timezone.now():

@@ -1,5 +1,6 @@
 """The test fetch in the form of a feed, and what is said there of each provider."""
 
+import json
 import os
 import time
 from typing import Any
@@ -12,6 +13,7 @@ from django.utils import timezone
 from apps.market.models import INTERVAL_LONGEST_SECONDS, Feed
 from apps.sources import queries
 from apps.sources.models import FeedSource
+from apps.sources.providers.options import Option
 from apps.sources.providers.registry import PROVIDERS
 from apps.sources.services import NAMES_TRIED, try_source
 from apps.wording import format_span
@@ -64,7 +66,7 @@ class WithTestFetch:
             source: FeedSource = form.instance
             if form.errors:
                 texts = [text for errors in form.errors.values() for text in errors]
-                said = {"failure": " ".join(texts), "lines": []}
+                said = {"failure": "; ".join(text.rstrip(".") for text in texts), "lines": []}
             elif time.monotonic() - began > TRIED_AT_MOST_SECONDS:
                 said = {"failure": "not asked: the sources before it took too long", "lines": []}
             else:
@@ -99,13 +101,14 @@ def _interval_in(request: HttpRequest) -> int:
 
 
 def facts_of_providers() -> dict[str, dict[str, Any]]:
-    """Return slug -> what the form says beside that provider: of its key, its limits and its options; and
-    `least_seconds`, with what is said of an interval that is shorter."""
+    """Return slug -> what the form says beside that provider: of its key and its limits; `least_seconds`, with what is
+    said of an interval that is shorter; and `options`, of each of which it shows a field."""
     found = {}
     for slug, provider in PROVIDERS.items():
         least = provider.limits.interval_seconds_for(1) if provider.limits is not None else 0
         found[slug] = {
-            "texts": [text for text in (_of_key(provider), _of_limits(provider), _of_options(provider)) if text],
+            "texts": [text for text in (_of_key(provider), _of_limits(provider)) if text],
+            "options": [_of_option(one) for one in provider.options],
             "least_seconds": least,
             "too_often": f"It is asked every {format_span(least)} at most, so a shorter interval has no effect.",
         }
@@ -129,7 +132,15 @@ def _of_limits(provider: Any) -> str:
     return f"Its limit, for all feeds together: {queries.narrowest_limit(provider.slug)}, with {names} in a call."
 
 
-def _of_options(provider: Any) -> str:
-    declared = getattr(provider, "more_options", {})
-    said = [f"{name}, {one.meaning} ({one.default} where it is blank)" for name, one in declared.items()]
-    return f"Its options besides base_url: {'; '.join(said)}." if said else ""
+def _of_option(option: Option) -> dict[str, Any]:
+    """Return an option as the form shows it. type: number, data (written as JSON) or text."""
+    is_data = option.type in (dict, list)
+    has_bounds = option.lowest is not None and not option.must
+    bounds = f" From {option.lowest} to {option.highest}." if has_bounds else ""
+    return {
+        **{name: getattr(option, name) for name in ("name", "label", "is_required")},
+        "help": f"{option.help}{bounds}",
+        "type": "data" if is_data else "text" if option.type is str else "number",
+        "choices": list(option.choices),
+        "default": "" if option.default is None else json.dumps(option.default) if is_data else str(option.default),
+    }

@@ -1,5 +1,6 @@
 """The pages of feeds and of their logs: how each feed is, what it gave, and the levers of operators."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from django.forms import BaseModelForm
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.formats import localize
-from unfold.admin import TabularInline
+from unfold.admin import StackedInline
 from unfold.forms import PaginationInlineFormSet
 from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
@@ -78,6 +79,13 @@ class FeedSourceForm(forms.ModelForm):
         model = FeedSource
         fields = ["position", "provider", "options"]
 
+    def _post_clean(self) -> None:
+        """Give the page which option each fault is about."""
+        super()._post_clean()  # type: ignore[misc]
+        found = self.errors.as_data().get("options", ())
+        faults = {one.params["option"]: " ".join(one.messages) for one in found if "option" in (one.params or {})}
+        self.fields["options"].widget.attrs["data-faults"] = json.dumps(faults)
+
 
 class FeedSourceFormSet(PaginationInlineFormSet):
     """A feed without a source could never be answered."""
@@ -88,7 +96,7 @@ class FeedSourceFormSet(PaginationInlineFormSet):
     }
 
 
-class FeedSourceInline(TabularInline):
+class FeedSourceInline(StackedInline):
     model = FeedSource
     form = FeedSourceForm
     formset = FeedSourceFormSet
@@ -101,6 +109,14 @@ class FeedSourceInline(TabularInline):
         return super().get_formset(request, obj, validate_min=True, **kwargs)
 
 
+LABELS = {
+    "interval_seconds": "Interval (seconds)",
+    "silent_after_seconds": "Silent after (seconds)",
+    "time_policy": "Time of quotes",
+    "jump_percent": "Confirm jumps above (%)",
+    "switch_step_percent": "Ignore steps between providers up to (%)",
+    "is_enabled": "Enabled",
+}
 MORE_COLUMNS = ("time_policy", "jump_percent", "switch_step_percent")
 
 
@@ -109,7 +125,7 @@ class FeedAdmin(HealthShown, WithTestFetch, PageAdmin):
     """Names stay as they are: rules and files call a feed by its name."""
 
     class Media:
-        js = ("panel/feed_test.js",)
+        js = ("panel/feed_options.js", "panel/feed_test.js")
 
     healths_of = staticmethod(feed_healths)
     actions = ["fetch_now", "pause", "resume"]
@@ -145,6 +161,8 @@ class FeedAdmin(HealthShown, WithTestFetch, PageAdmin):
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "interval_seconds":
             kwargs |= {"min_value": 1, "max_value": INTERVAL_LONGEST_SECONDS}
+        if db_field.name in LABELS:
+            kwargs["label"] = LABELS[db_field.name]
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def has_change_permission(self, request: HttpRequest, obj: Feed | None = None) -> bool:

@@ -21,7 +21,7 @@ from apps.panel.channel_form import kinds_offered
 from apps.panel.kit.owned import OwnedRows
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, ReadOnlyAdmin, Table, page_link
 
-STATUS_LABEL = {"delivered": "success", "failed": "danger", "pending": "warning", "sending": "info"}
+STATUS_LABEL = {"delivered": "success", "failed": "danger", "pending": "warning", "sending": "info", "silenced": ""}
 
 
 class KindFilter(admin.SimpleListFilter):
@@ -93,7 +93,7 @@ class MessageAdmin(OwnedRows, ReadOnlyAdmin):
                 title="Attempts",
                 headers=attempt_headers(request),
                 rows=[attempt_cells(request, one) for one in tries],
-                empty="Not tried yet.",
+                empty="Not sent." if row.status == Message.Status.SILENCED else "Not tried yet.",
             ),
             Table(
                 title="Alerts in it",
@@ -114,6 +114,8 @@ def describe_status(message: Message) -> str:
         return f"delivered at {localize(message.delivered_at)}, {tried}"
     if message.status == Message.Status.FAILED:
         return f"given up after {tried}: nobody tries again unless asked to"
+    if message.status == Message.Status.SILENCED:
+        return "silenced, not sent: its alerts were silenced until they were over"
     if message.status == Message.Status.SENDING:
         return f"being sent: {tried} begun"
     # What waits for an earlier message on its channel is due, and not sent yet.

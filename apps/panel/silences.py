@@ -14,6 +14,8 @@ from django.forms import BaseModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import localize
+from django.utils.html import format_html
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget
 
@@ -24,6 +26,7 @@ from apps.notify.services import create_silence, end_silences, faults_of_silence
 from apps.panel.deferrals import at_their_limit, why_it_waits
 from apps.panel.kit.owned import owners_to_choose
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
+from apps.panel.kit.parts import LINK
 from apps.panel.messages import describe_status
 from apps.rules.models import Rule
 from apps.rules.queries import rules_seen_by
@@ -60,8 +63,8 @@ class SilenceForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._is_new = self.instance.pk is None
-        if self._is_new:
-            self.fields["ends_at"].required = False
+        if "ends_at" in self.fields:
+            self.fields["ends_at"].required = not self._is_new
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
@@ -115,10 +118,10 @@ class SilenceAdmin(PageAdmin):
     empty_text = "No silences. Add one to get no messages for a while, as during maintenance; an alert's page has a "
     empty_text += "button for it."
     form = SilenceForm
-    list_display = ["comment", "state_label", "starts_at", "ends_at", "what", "whose", "deferred_count"]
+    list_display = ["comment", "state_label", "starts_at", "until", "what", "whose", "deferred_count"]
     list_filter = [StateFilter, "severity"]
-    list_select_related = ["owner", "rule", "asset"]
-    search_fields = ["comment", "rule__name", "asset__symbol"]
+    list_select_related = ["owner", "rule", "asset", "alert__rule", "alert__asset"]
+    search_fields = ["comment", "rule__name", "asset__symbol", "alert__rule__name", "alert__asset__symbol"]
     readonly_when_there = ["owner", "rule", "asset", "severity", "starts_at", "author"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Silence]:
@@ -129,8 +132,21 @@ class SilenceAdmin(PageAdmin):
     def state_label(self, silence: Silence) -> str:
         return _state_of(silence)
 
+    @admin.display(description="ends at", ordering="ends_at")
+    def until(self, silence: Silence) -> Any:
+        if silence.ends_at is not None or silence.alert is None:
+            return silence.ends_at
+        resolved_at = silence.alert.resolved_at
+        return "when the alert is over" if resolved_at is None else f"with the alert, {localize(resolved_at)}"
+
+    @admin.display(description="alert")
+    def alert_link(self, silence: Silence) -> Any:
+        return format_html(LINK, reverse("admin:alerts_alert_change", args=[silence.alert_id]), silence.alert)
+
     @admin.display(description="what")
     def what(self, silence: Silence) -> str:
+        if silence.alert is not None:
+            return f"one alert of {silence.alert.rule_name} on {silence.alert.symbol}"
         severity = f"{silence.severity} alerts" if silence.severity else "all alerts"
         rule = f" of {silence.rule}" if silence.rule is not None else ""
         return f"{severity}{rule}" + (f" on {silence.asset.symbol}" if silence.asset is not None else "")
@@ -147,10 +163,12 @@ class SilenceAdmin(PageAdmin):
         owner = ["owner"] if request.user.is_superuser or obj is not None else []
         if obj is None:
             return ["comment", *owner, "rule", "asset", "severity", "starts_at", "lasts", "ends_at"]
+        if obj.alert_id is not None:
+            return ["comment", *owner, "alert_link", "starts_at", "until", "author"]
         return ["comment", *owner, "rule", "asset", "severity", "starts_at", "ends_at", "author"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Silence | None = None) -> list[str]:
-        return [] if obj is None else self.readonly_when_there
+        return [] if obj is None else [*self.readonly_when_there, "alert_link", "until"]
 
     def get_form(self, request: HttpRequest, obj: Silence | None = None, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, **kwargs)
@@ -259,7 +277,11 @@ def _is_theirs(request: HttpRequest, silence: Silence) -> bool:
 
 def _state_of(silence: Silence) -> str:
     now = timezone.now()
-    if silence.ends_at <= now:
+    if silence.ends_at is None:
+        is_over = silence.alert is None or silence.alert.resolved_at is not None
+    else:
+        is_over = silence.ends_at <= now
+    if is_over:
         return "over"
     return "in force" if silence.starts_at <= now else "to come"
 

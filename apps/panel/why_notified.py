@@ -13,7 +13,7 @@ from apps.alerts.models import Alert
 from apps.market.models import Asset
 from apps.notify import queries
 from apps.notify.decision import Decision, wait_for_group
-from apps.notify.domain import Deferral, moment
+from apps.notify.domain import Deferral, describe_end, moment
 from apps.notify.models import Channel, Silence
 from apps.panel.alert_notifications import NOTIFICATION_HEADERS, notification_rows
 from apps.panel.deferrals import describe_limit
@@ -62,7 +62,7 @@ def notified_beside(
                 rows=[
                     [
                         *(page_link(request, one, one.comment), whose(one), str(one.author or "somebody")),
-                        *(one.starts_at, one.ends_at),
+                        *(one.starts_at, one.ends_at or "the alert is over"),
                     ]
                     for one in outlook.silences
                 ],
@@ -89,7 +89,7 @@ def notified_beside(
 def describe_outlook(one: queries.ChannelThen, *, outlook: queries.NotificationOutlook) -> str:
     """Return when an alert of the rule notifies a channel at that moment, or the reason that is decided why not."""
     channel, deferral = one.channel, one.deferral
-    until = f"held back until {moment(deferral.until)} by" if deferral is not None else ""
+    until = f"held back {describe_end(deferral.until)} by" if deferral is not None else ""
     match one.decision:
         case None:
             return f"not notified: the channel was made later, at {moment(channel.created_at)}"

@@ -261,6 +261,7 @@ def notify_due() -> dict[str, int]:
     """Plan notifications that have become due (after a group wait or a silence, or as reminders), dispatch messages
     that are due for another attempt, and return the number of channels of each."""
     now = timezone.now()
+    notify.release_silenced(now=now)
     planned = notify_channels(channel_ids=notify_queries.channels_to_plan(now=now))
     due = notify_queries.due_channels(behind=BEHIND, now=now)
     notify.note_dispatched(channel_ids=[one.channel_id for one in due], now=now)

@@ -25,7 +25,8 @@ class History:
     are; answers by none.
 
     A day's value is what was held at its end at the last prices of that day, or before; that of today, at the newest.
-    is_exact: the last day's prices are taken from quotes too, which come into the candles of days a little later.
+    is_exact: the last day's prices are taken from quotes too, which come into the candles of days a little later; also:
+    further assets, for `worth_on`.
     """
 
     def __init__(
@@ -37,12 +38,13 @@ class History:
         until: date,
         now: datetime,
         is_exact: bool = False,
+        also: Collection[int] = (),
     ) -> None:
         self._base, self._now = portfolio.base_currency, now
         self._held = steps_of(copy.quantities)
         self._balances = steps_of(copy.balances)
         self._flows = _flows(copy)
-        self._assets = {one.pk: one for one in market.every_asset().filter(pk__in=list(self._held))}
+        self._assets = {one.pk: one for one in market.every_asset().filter(pk__in={*self._held, *also})}
         self._rate_assets = market.rate_assets()
         wanted = {*self._assets, *(one.pk for one in self._rate_assets)}
         self._closes = market.day_closes(wanted, since=midnight(since), until=midnight(until + ONE_DAY))
@@ -66,7 +68,7 @@ class History:
 
     def parts_on(self, day: date) -> list[Part]:
         """Return what was held at the end of a day, and what it was worth then."""
-        ends = min(midnight(day + ONE_DAY) - timedelta(microseconds=1), self._now)
+        ends = self._end_of(day)
         rates: dict[str, FoundRate | None] = {}
 
         def rate_of(currency: str) -> FoundRate | None:
@@ -83,6 +85,14 @@ class History:
                 rate = rate_of(currency)
                 parts.append(Part(None, currency, quantity, ONE, rate and rate.rate, rate and rate.at))
         return parts
+
+    def worth_on(self, day: date, key: int, quantity: Fraction) -> Fraction | None:
+        """Return what a quantity of an asset, as of a day, was worth at its end; None where that is not known."""
+        ends = self._end_of(day)
+        return self._part(key, quantity, ends, lambda currency: self._rate_on(currency, ends)).value
+
+    def _end_of(self, day: date) -> datetime:
+        return min(midnight(day + ONE_DAY) - timedelta(microseconds=1), self._now)
 
     def _part(self, key: int, quantity: Fraction, ends: datetime, rate_of: Callable[[str], FoundRate | None]) -> Part:
         found, asset = self._price_on(key, ends), self._assets.get(key)

@@ -1,7 +1,7 @@
 """Portfolios, their transactions with the history of corrections, and a copy of what they come to."""
 
 from collections.abc import Iterable
-from decimal import Context, Decimal
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -11,12 +11,11 @@ from django.db import models
 from django.db.models import F, Q
 
 from apps.market.models import Asset
-from apps.notation import write_number
 from apps.portfolios.domain.series import EVERY_DEFAULT, EVERY_LEAST, EVERY_MOST, SeriesKind
 from apps.portfolios.domain.transactions import RATIO_HIGHEST, Event, Kind, Method
+from apps.portfolios.fields import ExactField
 from apps.public_ids import PublicId
 
-DECIMALS = 18
 _no_nul = ProhibitNullCharactersValidator()
 currency_validator = RegexValidator(r"\A[A-Z0-9]{2,12}\Z", "Use a code like EUR.")
 
@@ -35,47 +34,6 @@ ASSET_KINDS = values_of(
 def choices_of(codes: Any) -> list[tuple[str, str]]:
     """Return the choices of a column of codes."""
     return [(one.value, one.value.replace("_", " ")) for one in codes]
-
-
-# Of more digits than any of these numbers has.
-_EXACT = Context(prec=60)
-_ZERO, _ONE = Decimal(0), Decimal(1)
-
-
-def _plain(value: Decimal) -> Decimal:
-    """Return a number without trailing zeros and without exponent."""
-    short = _EXACT.normalize(value)
-    return _EXACT.quantize(short, _ONE) if "E+" in str(short) else short
-
-
-class ExactField(models.DecimalField):
-    """A decimal to its last digit: SQLite's own numbers have fewer, so there it is text without trailing zeros."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs | {"max_digits": 20 + DECIMALS, "decimal_places": DECIMALS})
-
-    def deconstruct(self) -> Any:
-        name, path, args, kwargs = super().deconstruct()
-        del kwargs["max_digits"], kwargs["decimal_places"]
-        return name, path, args, kwargs
-
-    def get_internal_type(self) -> str:
-        # Not Django's own, which SQLite reads over a float.
-        return "ExactField"
-
-    def db_type(self, connection: Any) -> str:
-        return "text" if connection.vendor == "sqlite" else f"numeric({self.max_digits}, {self.decimal_places})"
-
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Decimal | None:
-        if value is None:
-            return None
-        value = Decimal(value)
-        # Most costs are 0.
-        return _plain(value) if value else _ZERO
-
-    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
-        value = self.to_python(value)
-        return write_number(value) if value is not None and connection.vendor == "sqlite" else value
 
 
 def _from_zero(name: str, field: str, *, above: bool) -> models.CheckConstraint:
@@ -474,6 +432,11 @@ class Position(models.Model):
 
     def __str__(self) -> str:
         return f"{self.quantity} of {self.asset_id}"
+
+    @property
+    def realised_after_costs(self) -> Decimal | None:
+        """The gain of sales less fees and taxes of the sold lots and of their sales."""
+        return None if self.realised is None or self.costs is None else self.realised - self.costs
 
 
 class LotCopy(models.Model):

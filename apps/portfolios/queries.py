@@ -263,6 +263,12 @@ def rates_used_in(portfolio_ids: Collection[int]) -> QuerySet[UsedRate]:
     return UsedRate.objects.filter(portfolio__in=portfolio_ids)
 
 
+def prices_used_in(portfolio_ids: Collection[int]) -> QuerySet[UsedPrice]:
+    """Return the prices that were found for deliveries and transfers of some portfolios. Whose they are is the caller's
+    business."""
+    return UsedPrice.objects.filter(portfolio__in=portfolio_ids)
+
+
 def used_prices(portfolio_ids: Collection[int]) -> dict[tuple[int, datetime], Price]:
     """Return (asset, at) -> the price that was found. One statement."""
     rows = UsedPrice.objects.filter(portfolio__in=portfolio_ids).values_list("asset", "at", "price", "currency")

@@ -3,18 +3,20 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import fields
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
 from apps.market import queries as market
-from apps.market.models import Asset
 from apps.portfolios.copying import stored_holding
-from apps.portfolios.domain.numbers import to_decimal
+from apps.portfolios.domain.numbers import total
 from apps.portfolios.domain.rates import FoundRate, RateTable
+from apps.portfolios.domain.records import Ledger
 from apps.portfolios.domain.returns import (
     Day,
+    DayReturn,
+    Fall,
     ReturnUnknown,
     Volatility,
     daily_returns,
@@ -33,8 +35,8 @@ from apps.portfolios.domain.valuation import (
     snapshot_of_sums,
     value_holdings,
 )
-from apps.portfolios.domain.xirr import Answer, xirr
-from apps.portfolios.history import ONE_DAY, History, first_day, midnight, rate_table
+from apps.portfolios.domain.xirr import DAYS_PER_YEAR, Answer, over_days, xirr
+from apps.portfolios.history import ONE_DAY, History, first_day, rate_table
 from apps.portfolios.models import LedgerCopy, Portfolio, Position
 
 
@@ -101,10 +103,12 @@ def _view(
 
 
 class Performance(NamedTuple):
-    """How a portfolio did from the first day to the last one, after fees and taxes and with income.
+    """How a portfolio, or what it holds of one asset, did from the first day to the last one, after fees and taxes and
+    with income.
 
-    begins: the first day that counts, since its value and that of the day before are known; unknown: why there is no
-    time-weighted return, or ""; drawdown: from 0 to 1.
+    begins: the first day that counts, since its value and that of the day before are known; start: that value; unknown:
+    why there is no time-weighted return, or ""; returns, index: of each of the days, empty where one is unknown; flows:
+    those of which `xirr` is the answer, by day.
     """
 
     days: list[Day]
@@ -113,12 +117,33 @@ class Performance(NamedTuple):
     twr: Decimal | None
     unknown: str
     unknown_day: date | None
+    returns: list[DayReturn]
+    index: list[Decimal]
     xirr: Answer | None
+    flows: list[tuple[date, Fraction]]
     volatility: Volatility | None
-    drawdown: Decimal | None
+    fall: Fall | None
+
+    @property
+    def is_year(self) -> bool:
+        """Whether the period is a year or longer: nothing shorter is annualised."""
+        return len(self.days) >= DAYS_PER_YEAR
+
+    @property
+    def last_day(self) -> date | None:
+        """The last day that counts."""
+        return self.days[-1].day if self.days else None
+
+    def of_period(self, rate: Decimal) -> Decimal:
+        """Return an annual rate as people see it: over the days of a period that is shorter than a year."""
+        return rate if self.is_year else over_days(rate, len(self.days))
+
+    def day_of(self, position: int) -> date | None:
+        """Return the day at whose end the index that begins with 1 has this position."""
+        return None if self.begins is None else self.begins + timedelta(days=position - 1)
 
 
-_NO_DAYS = Performance([], None, Fraction(0), None, "no_days", None, None, None, None)
+_NO_DAYS = Performance([], None, Fraction(0), None, "no_days", None, [], [], None, [], None, None)
 
 
 def performance_of(portfolio: Portfolio, *, since: date | None, until: date, now: datetime) -> Performance:
@@ -130,7 +155,44 @@ def performance_of(portfolio: Portfolio, *, since: date | None, until: date, now
     begin = first if since is None else max(since, first)
     # With the day before, whose value is the start.
     known = {"since": begin - ONE_DAY, "until": until}
-    days = History(portfolio, copy, **known, now=now).days(**known)
+    return performance_on(History(portfolio, copy, **known, now=now).days(**known))
+
+
+def performance_of_asset(
+    portfolio: Portfolio, ledger: Ledger, asset_id: int, *, since: date | None, until: date, now: datetime
+) -> Performance:
+    """Return how what a portfolio holds of one asset did, by its own trades and income: what it was bought for came in,
+    what it was sold for and its income went out. ledger: of the portfolio."""
+    copy = LedgerCopy.objects.get(portfolio=portfolio)
+    own = LedgerCopy(portfolio=portfolio, quantities=[row for row in copy.quantities if row[1] == asset_id])
+    first = first_day(own)
+    if first is None:
+        return _NO_DAYS
+    begin = first if since is None else max(since, first)
+    flows = [one for one in ledger.asset_flows if one.asset == asset_id]
+    known = {"since": begin - ONE_DAY, "until": until}
+    also = {one.priced for one in flows if one.priced is not None}
+    history = History(portfolio, own, **known, now=now, also=also)
+    inflows: dict[date, list[Fraction | None]] = defaultdict(list)
+    outflows: dict[date, list[Fraction | None]] = defaultdict(list)
+    for one in flows:
+        day, base = one.at.astimezone(UTC).date(), one.base
+        if begin <= day <= until:
+            if one.priced is not None:
+                base = history.worth_on(day, one.priced, one.quantity)
+            # A cost counts at the end of its day: nothing may be held of the asset then.
+            is_out = one.is_cost or base is None or base < 0
+            (outflows if is_out else inflows)[day].append(None if base is None else -base if is_out else base)
+    return performance_on(
+        [
+            one._replace(inflow=total(inflows[one.day]), outflow=total(outflows[one.day]))
+            for one in history.days(**known)
+        ]
+    )
+
+
+def performance_on(days: list[Day]) -> Performance:
+    """Return the performance on these days, of which the first only has the value before the others."""
     start: Fraction | None = days[0].value if days else None
     days = days[1:]
     while days and (start is None or days[0].value is None):
@@ -138,23 +200,36 @@ def performance_of(portfolio: Portfolio, *, since: date | None, until: date, now
         start, days = days[0].value, days[1:]
     if not days or start is None:
         return _NO_DAYS
-    return _performance(days, start)
-
-
-def _performance(days: list[Day], start: Fraction) -> Performance:
+    returns: list[DayReturn] = []
+    index: list[Decimal] = []
+    twr, unknown, unknown_day, volatility, fall = None, "", None, None, None
     try:
         returns = daily_returns(days, start=start)
         index = index_of(one.rate for one in returns)
-        twr, unknown, unknown_day = linked(one.rate for one in returns), "", None
-        measures = (volatility_of(returns), max_drawdown([Decimal(1), *index]))
+        twr = linked(one.rate for one in returns)
+        volatility, fall = volatility_of(returns), max_drawdown([Decimal(1), *index])
     except ReturnUnknown as error:
-        twr, unknown, unknown_day, measures = None, error.reason, error.day, (None, None)
-    flows: list[tuple[date, Fraction]] = [(days[0].day - ONE_DAY, -start)] if start else []
+        unknown, unknown_day = error.reason, error.day
+    flows: list[tuple[date, Fraction]] = []
     answer = None
     if all(None not in (one.inflow, one.outflow) for one in days) and days[-1].value is not None:
-        flows += [(one.day, (one.outflow or Fraction(0)) - (one.inflow or Fraction(0))) for one in days]
-        answer = xirr([*(one for one in flows if one[1]), (days[-1].day, days[-1].value)])
-    return Performance(days, days[0].day, start, twr, unknown, unknown_day, answer, *measures)
+        flows = _flows(days, start)
+        answer = xirr(flows)
+    return Performance(
+        *(days, days[0].day, start, twr, unknown, unknown_day, returns, index, answer, flows, volatility, fall)
+    )
+
+
+def _flows(days: list[Day], start: Fraction) -> list[tuple[date, Fraction]]:
+    """Return the flows of a period as an investor sees them, by day: what is paid in is below 0."""
+    by_day: dict[date, Fraction] = defaultdict(Fraction)
+    by_day[days[0].day - ONE_DAY] -= start
+    for one in days:
+        by_day[one.day] += (one.outflow or Fraction(0)) - (one.inflow or Fraction(0))
+    by_day[days[-1].day] += days[-1].value or Fraction(0)
+    last = days[-1].day
+    # The last day counts where everything is lost too.
+    return [(day, amount) for day, amount in sorted(by_day.items()) if amount or day == last]
 
 
 def return_until(found: Performance, last: date) -> Decimal | None:
@@ -164,20 +239,3 @@ def return_until(found: Performance, last: date) -> Decimal | None:
         return linked(one.rate for one in daily_returns(days, start=found.start))
     except ReturnUnknown:
         return None
-
-
-def asset_return(asset: Asset, *, base: str, since: date, until: date, now: datetime) -> Decimal | None:
-    """Return what an asset gave in a currency from the start of one day to the end of another, without income; None
-    where a price or a rate is not known. A few statements."""
-    rate_assets = market.rate_assets()
-    wanted = {asset.pk, *(one.pk for one in rate_assets)}
-    values = []
-    for moment in (midnight(since), min(midnight(until + ONE_DAY), now)):
-        prices = market.in_force_at(dict.fromkeys(wanted, moment))
-        table = rate_table(rate_assets, {key: (*found, "") for key, found in prices.items()})
-        rate = table.find(asset.currency, base) if asset.currency else None
-        if asset.pk not in prices or rate is None:
-            return None
-        values.append(Fraction(prices[asset.pk][1]) * rate.rate)
-    first, last = values
-    return to_decimal(last / first - 1) if first > 0 else None

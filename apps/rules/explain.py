@@ -15,7 +15,6 @@ from apps.rules.engine.instance import (
     ENDED,
     ERROR,
     FIRING,
-    FOREVER,
     INACTIVE,
     OPEN,
     PAUSED,
@@ -27,6 +26,7 @@ from apps.rules.engine.leaves.comparisons import Average, Change, ZScore
 from apps.rules.engine.leaves.levels import Crossing, Passage
 from apps.rules.engine.leaves.silences import Stale, Unchanged
 from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.windows import FOREVER
 from apps.wording import count_and_unit, format_number, format_percent, format_time
 
 _GROUPS = {"all": "all of these", "any": "at least one of these"}

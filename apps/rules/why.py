@@ -12,8 +12,9 @@ from apps.market.domain import epoch_microseconds, from_epoch_microseconds, pric
 from apps.market.models import Asset, FeedEntry
 from apps.rules import explain, queries
 from apps.rules.engine.codes import Unknown
-from apps.rules.engine.instance import FOREVER, OPEN, InstanceStatus
+from apps.rules.engine.instance import OPEN, InstanceStatus
 from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.windows import FOREVER
 from apps.rules.models import Rule, RuleVersion
 from apps.rules.services import rebuild_engine
 from apps.wording import format_time

@@ -161,7 +161,8 @@ def _load_feed(row: Mapping[str, Any], *, now: datetime, **_: Any) -> None:
         if not isinstance(source, dict) or not isinstance(source.get("provider"), str):
             raise SetupInvalid("sources must be a list like [{provider: simulated}]")
         options = {key: source[key] for key in source if key != "provider"}
-        types = PROVIDERS[source["provider"]].option_types if source["provider"] in PROVIDERS else {}
+        declared = PROVIDERS[source["provider"]].options if source["provider"] in PROVIDERS else ()
+        types = {one.name: one.number_type for one in declared if one.number_type is not None}
         sources.append((source["provider"], _by_type(options, types)))
     # What the file does not say of a feed that is there stays as it is.
     columns = _columns(Feed, row, FEED_COLUMNS)

@@ -1,47 +1,45 @@
 """What a portfolio in reais gave beside the CDI, and after inflation (IPCA)."""
 
-from datetime import date, datetime, timedelta
+from datetime import datetime
 
-from apps.market.models import Asset
-from apps.market.queries import held_prices
-from apps.portfolios.domain.returns import percent_of, real_return
+from apps.portfolios.comparing import CDI, IPCA, PercentOfCdi, RealReturn, percent_of_cdi, real_return_of
 from apps.portfolios.models import Portfolio
-from apps.portfolios.valuing import Performance, asset_return, return_until
+from apps.portfolios.valuing import Performance
 from apps.site.figures import UNKNOWN, percent
 from apps.sources.queries import assets_listed
 
-CDI, IPCA = "12", "433"
+
+def beside_cdi(portfolio: Portfolio, found: Performance, *, now: datetime) -> PercentOfCdi | None:
+    """Return a portfolio beside the CDI; None where its base currency is another one, or the CDI is not here."""
+    listed = assets_listed("bcb_sgs", [CDI]) if portfolio.base_currency == "BRL" else {}
+    return percent_of_cdi(listed[CDI], found, now=now) if CDI in listed else None
 
 
-def brazilian_figures(portfolio: Portfolio, found: Performance, *, now: datetime) -> list[tuple[str, str, str]]:
-    """Return name, figure and what it is; nothing where the base currency is another one, or these series are not
-    here."""
+def after_inflation(portfolio: Portfolio, found: Performance, *, now: datetime) -> RealReturn | None:
+    """Return a portfolio after inflation; None where its base currency is another one, or the IPCA is not known."""
+    listed = assets_listed("bcb_sgs", [IPCA]) if portfolio.base_currency == "BRL" else {}
+    return real_return_of(listed[IPCA], found, now=now) if IPCA in listed else None
+
+
+def brazilian_figures(portfolio: Portfolio, found: Performance, *, now: datetime) -> list[tuple[str, str, str, str]]:
+    """Return name, figure, what it is and the name of its parts; nothing where the base currency is another one, or
+    these series are not here."""
     if portfolio.base_currency != "BRL" or found.begins is None:
         return []
     listed = assets_listed("bcb_sgs", [CDI, IPCA])
     figures = []
-    if CDI in listed:
-        figures.append(_percent_of_cdi(listed[CDI], found, since=found.begins, now=now))
+    if CDI in listed and (beside := percent_of_cdi(listed[CDI], found, now=now)) is not None:
+        gave = f"of the time-weighted return; the CDI gave {percent(beside.cdi.returned)} over the same days"
+        figures.append(("% of CDI", percent(beside.part), gave, "cdi"))
     if IPCA in listed:
-        figures.append(_after_inflation(listed[IPCA], found, since=found.begins, now=now))
+        real = real_return_of(listed[IPCA], found, now=now)
+        if real is None:
+            figures.append(("Real return", UNKNOWN, "the IPCA is not known yet", ""))
+        else:
+            figures.append(("Real return", percent(real.real), _after(real), "real"))
     return figures
 
 
-def _percent_of_cdi(asset: Asset, found: Performance, *, since: date, now: datetime) -> tuple[str, str, str]:
-    cdi = asset_return(asset, base="BRL", since=since, until=found.days[-1].day, now=now)
-    part = percent_of(found.twr, cdi) if found.twr is not None and cdi is not None else None
-    return "% of CDI", percent(part), f"of the time-weighted return; the CDI gave {percent(cdi)} over the same days"
-
-
-def _after_inflation(asset: Asset, found: Performance, *, since: date, now: datetime) -> tuple[str, str, str]:
-    newest = held_prices([asset.pk]).get(asset.pk)
-    if newest is None:
-        return "Real return", UNKNOWN, "the IPCA is not known yet"
-    # A month's index stands at its end.
-    published = (newest.at - timedelta(hours=1)).date()
-    last = min(published, found.days[-1].day)
-    returned = return_until(found, last)
-    ipca = asset_return(asset, base="BRL", since=since, until=last, now=now)
-    real = real_return(returned, ipca) if returned is not None and ipca is not None else None
-    said = f"after the IPCA, {percent(ipca)} in the months that ended up to {last}; it is published up to {published}"
-    return "Real return", percent(real), said
+def _after(real: RealReturn) -> str:
+    gave = percent(real.ipca.returned)
+    return f"after the IPCA, {gave} in the months that ended up to {real.last}; it is published up to {real.published}"

@@ -1,4 +1,4 @@
-"""The page that opens a sum of a portfolio into the transactions it is made of."""
+"""The page that opens a sum of a portfolio, or of one asset in it, into the transactions it is made of."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,36 +10,57 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from apps.portfolios.domain.numbers import total
 from apps.portfolios.domain.records import Disposal, Flow, Item, Ledger
+from apps.portfolios.models import Transaction
 from apps.portfolios.queries import transactions_of_portfolio
 from apps.portfolios.services import ledger_now
+from apps.portfolios.used import Used, used_in
 from apps.site.figures import figure, money
-from apps.site.portfolios import context_of, portfolio_of
+from apps.site.portfolios import asset_of, context_of, number_of, portfolio_of, price_of, rate_of, rates_of
 
 PARTS_SHOWN = 500
 
 
 class _Sum(NamedTuple):
     """A sum: its heading, what it says, its columns after the amount in the base currency, the parts in a ledger, and
-    what stands in these columns."""
+    what stands in these columns. of_asset: whether each part is of an asset."""
 
     title: str
     text: str
     columns: Sequence[str]
     parts: Callable[[Ledger], Sequence[Any]]
-    cells: Callable[[Any], Sequence[str]]
+    cells: Callable[[Any, Transaction | None, Used], Sequence[str]]
+    of_asset: bool = True
 
 
-def _item(item: Item) -> list[str]:
-    return [f"{figure(item.amount)} {item.currency}"]
+def _item(item: Item, row: Transaction | None, used: Used) -> list[str]:
+    return [f"{figure(item.amount)} {item.currency}", "" if row is None else rate_of(row, item.currency, used)]
 
 
-def _disposal(one: Disposal) -> list[str]:
+def _flow(flow: Flow, row: Transaction | None, used: Used) -> list[str]:
+    if row is None:
+        return ["", ""]
+    price = price_of(row, used)
+    named = [
+        "" if row.amount is None or price else f"{figure(row.amount)} {row.currency}",
+        f"{figure(row.quantity)} × {price}" if row.quantity is not None and price else "",
+        f"fee {figure(row.fee)} {row.fee_currency or row.currency}" if row.fee else "",
+        f"tax {figure(row.tax)} {row.tax_currency or row.currency}" if row.tax else "",
+    ]
+    return [", ".join(filter(None, named)), rates_of(row, used)]
+
+
+def _disposal(one: Disposal, row: Transaction | None, used: Used) -> list[str]:
     return [
+        money(one.fees),
+        money(one.gain_after_costs),
         figure(one.quantity),
         f"{one.bought_at:%Y-%m-%d}",
         f"{figure(one.proceeds)} {one.currency}",
+        "" if row is None else rate_of(row, one.currency, used),
         f"{figure(one.cost)} {one.cost_currency}",
+        money(one.base_cost),
         money(one.price_part),
         money(one.currency_part),
     ]
@@ -50,22 +71,26 @@ SUMS: Mapping[str, _Sum] = {
     "flows": _Sum(
         "What came in from outside, less what went there",
         "What came in is above 0, what went is below. Assets that were delivered count at their price then.",
-        [],
+        ["Amount", "Exchange rate"],
         lambda ledger: ledger.flows,
-        lambda flow: [],
+        _flow,
+        of_asset=False,
     ),
     "realised": _Sum(
         "Gain of what was sold",
         "A line for each lot, or part of one, that was sold: proceeds less cost, before fees and taxes. The price part "
         "is the gain in the currency of the purchase at the rate of the sale, the currency part what the rate has done "
-        "since the purchase.",
-        ["Quantity", "Bought", "Proceeds", "Cost", "Price part", "Currency part"],
+        "since the purchase. After costs, the fees and taxes of the purchase and of the sale are gone too.",
+        [
+            *("Fees and taxes", "After costs", "Quantity", "Bought", "Proceeds", "Exchange rate", "Cost"),
+            *("Cost in the base currency", "Price part", "Currency part"),
+        ],
         lambda ledger: ledger.disposals,
         _disposal,
     ),
-    "income": _Sum("Income", _AT_ITS_TIME, ["Amount"], lambda ledger: ledger.incomes, _item),
-    "fees": _Sum("Fees", _AT_ITS_TIME, ["Amount"], lambda ledger: ledger.fees, _item),
-    "taxes": _Sum("Taxes", _AT_ITS_TIME, ["Amount"], lambda ledger: ledger.taxes, _item),
+    "income": _Sum("Income", _AT_ITS_TIME, ["Amount", "Exchange rate"], lambda ledger: ledger.incomes, _item),
+    "fees": _Sum("Fees", _AT_ITS_TIME, ["Amount", "Exchange rate"], lambda ledger: ledger.fees, _item),
+    "taxes": _Sum("Taxes", _AT_ITS_TIME, ["Amount", "Exchange rate"], lambda ledger: ledger.taxes, _item),
 }
 
 
@@ -73,22 +98,33 @@ SUMS: Mapping[str, _Sum] = {
 @login_required
 @require_safe
 def parts_page(request: HttpRequest, pk: int, name: str) -> HttpResponse:
-    """Show what a sum of a portfolio is made of, newest first."""
+    """Show what a sum of a portfolio, or of one asset in it, is made of, newest first."""
     portfolio = portfolio_of(request, pk)
     chosen = SUMS.get(name)
-    if chosen is None:
+    asset = asset_of(request, portfolio)
+    if chosen is None or (asset is not None and not chosen.of_asset):
         raise Http404
-    ledger = ledger_now(portfolio)
-    parts = chosen.parts(ledger)
-    shown = parts[: -PARTS_SHOWN - 1 : -1]
+    parts = [
+        one for one in chosen.parts(ledger_now(portfolio)) if asset is None or getattr(one, "asset", None) == asset.pk
+    ]
+    newer = number_of(request.GET.get("newer", ""))
+    end = max(len(parts) - newer, 0)
+    shown = parts[max(end - PARTS_SHOWN, 0) : end][::-1]
     rows = transactions_of_portfolio(portfolio, keys={one.key for one in shown})
+    used = used_in(portfolio, also={one.portfolio_id for one in rows.values()})
     context = {
         **context_of(portfolio, timezone.now()),
         "title": f"{chosen.title} of {portfolio}",
         "sum": chosen,
-        "total": money(ledger.sums()[name], portfolio.base_currency),
-        "parts": [(one.at, rows.get(one.key), chosen.cells(one), money(_base_of(one))) for one in shown],
-        "more": len(parts) - len(shown),
+        "asset": asset,
+        "total": money(total(_base_of(one) for one in parts), portfolio.base_currency),
+        "after_costs": money(total(one.gain_after_costs for one in parts)) if name == "realised" else "",
+        "parts": [
+            (one.at, rows.get(one.key), chosen.cells(one, rows.get(one.key), used), money(_base_of(one)))
+            for one in shown
+        ],
+        "older": end - len(shown),
+        "newer": newer + len(shown),
     }
     return render(request, "site/parts.html", context)
 

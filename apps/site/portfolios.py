@@ -1,8 +1,8 @@
-"""The pages of a reader's portfolios: what they hold, what it is worth, how it did, and of what each number is made."""
+"""The pages of a reader's portfolios: what they hold, what it is worth, and of what each number is made."""
 
 import csv
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -16,13 +16,10 @@ from django.views.decorators.http import require_safe
 
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset
-from apps.market.queries import assets_named
 from apps.portfolios.domain.ghostfolio import document_of
 from apps.portfolios.domain.numbers import to_decimal
 from apps.portfolios.domain.rates import FoundRate
-from apps.portfolios.domain.returns import Day
 from apps.portfolios.domain.valuation import Holding, Valued, value_holding
-from apps.portfolios.domain.xirr import NotUnique, Rate, over_days
 from apps.portfolios.models import LotCopy, Portfolio, Position
 from apps.portfolios.queries import (
     activities_of,
@@ -30,12 +27,11 @@ from apps.portfolios.queries import (
     newest_about,
     portfolios_seen_by,
     positions_of,
-    rates_used,
     rows_for_export,
 )
 from apps.portfolios.services import refresh
-from apps.portfolios.valuing import Performance, View, asset_return, performance_of, view_now
-from apps.site.brazil import brazilian_figures
+from apps.portfolios.used import MOVES, Used, used_in
+from apps.portfolios.valuing import View, view_now
 from apps.site.figures import UNKNOWN, figure, money, percent
 from apps.wording import format_age, format_number, format_plain
 
@@ -43,18 +39,6 @@ TRANSACTIONS_SHOWN = 50
 # Name -> how many days back; None: from the first transaction.
 PERIODS = {"1m": 30, "3m": 91, "ytd": 0, "1y": 365, "all": None}
 PERIOD_NAMES = {"1m": "1 month", "3m": "3 months", "ytd": "This year", "1y": "1 year", "all": "All"}
-WHY_NO_RETURN = {
-    "no_days": "No day is known yet on which something was held and had a price.",
-    "unknown_value": "The value of a day in between is not known.",
-    "negative_start": "A day began with less than nothing.",
-}
-WHY_NO_RATE = {
-    "no_flows": "No money has moved.",
-    "one_day": "All money moved on one day.",
-    "everything_lost": "Everything is lost: −100 %.",
-    "no_sign_change": "Money only came in, or only went out.",
-    "no_root": "No annual rate fits these flows.",
-}
 
 
 @never_cache
@@ -87,7 +71,9 @@ def portfolio_page(request: HttpRequest, pk: int) -> HttpResponse:
         "missing": _missing(view, positions),
         "positions": [_row(view.positions[one.asset], one, view, now) for one in valuation.positions],
         "closed": [_closed(one) for one in positions if not one.quantity],
-        "cash": [(one.currency, figure(one.balance), money(one.value), _path(one.rate, now)) for one in valuation.cash],
+        "cash": [
+            (one.currency, figure(one.balance), money(one.value), path_of(one.rate, now)) for one in valuation.cash
+        ],
         "result": _result(view),
         "warnings": view.copy.warnings,
         "transactions": [transaction_row(one) for one in rows[:TRANSACTIONS_SHOWN]],
@@ -109,63 +95,19 @@ def holding_page(request: HttpRequest, pk: int, asset: int) -> HttpResponse:
     now = timezone.now()
     view = view_now(portfolio, [position])
     [valued] = view.valuation.positions or [None]
-    used = {(one.currency, one.at): one for one in rates_used(portfolio)}
-    rows = newest_about(portfolio, asset_id=asset, most=TRANSACTIONS_SHOWN)
+    rows = list(newest_about(portfolio, asset_id=asset, most=TRANSACTIONS_SHOWN))
+    used = used_in(portfolio, also={one.portfolio_id for one in rows})
     context = {
         **context_of(portfolio, now),
         "title": f"{position.asset.symbol} in {portfolio}",
         "asset": position.asset,
         "row": _row(position, valued, view, now) if valued is not None else None,
-        "path": _path(valued.rate, now) if valued is not None else "",
+        "path": path_of(valued.rate, now) if valued is not None else "",
         "lots": [_lot(one, valued, view) for one in lots_of(position)] if valued is not None else [],
         "closed": _closed(position),
         "transactions": [transaction_row(one, used) for one in rows],
     }
     return render(request, "site/holding.html", context)
-
-
-@never_cache
-@login_required
-@require_safe
-def performance_page(request: HttpRequest, pk: int) -> HttpResponse:
-    """Show how a portfolio did in a period: its value by day, and its returns."""
-    return render(request, "site/performance.html", _performance(request, portfolio_of(request, pk)))
-
-
-@never_cache
-@login_required
-@require_safe
-def performance_part(request: HttpRequest, pk: int) -> HttpResponse:
-    """Return the returns and the chart of a period. later.js puts them into the portfolio's page, which does not wait
-    for them: the past of every day is read."""
-    return render(request, "site/performance_part.html", _performance(request, portfolio_of(request, pk)))
-
-
-def _performance(request: HttpRequest, portfolio: Portfolio) -> dict[str, Any]:
-    now = timezone.now()
-    since, until, period = period_of(request, today=now.astimezone(UTC).date())
-    found = performance_of(portfolio, since=since, until=until, now=now)
-    symbol = request.GET.get("benchmark", "").strip().upper()
-    benchmark = assets_named([symbol], owner_id=portfolio.owner_id).get(symbol) if symbol else None
-    return {
-        **context_of(portfolio, now),
-        "title": f"Performance of {portfolio}",
-        "periods": [(key, name, key == period) for key, name in PERIOD_NAMES.items()],
-        "since": since,
-        "until": until,
-        "performance": found,
-        "figures": [
-            *_figures(found),
-            *_benchmark(benchmark, portfolio, found, now),
-            *brazilian_figures(portfolio, found, now=now),
-        ],
-        "symbol": symbol,
-        "no_such_asset": bool(symbol) and benchmark is None,
-        "chart": _chart(found.days),
-        "chart_text": _chart_text(found.days),
-        "flows": [(one.day, money(one.inflow), money(one.outflow)) for one in found.days if one.inflow or one.outflow],
-        "why": WHY_NO_RETURN.get(found.unknown, ""),
-    }
 
 
 @never_cache
@@ -202,6 +144,22 @@ def portfolio_of(request: HttpRequest, pk: int) -> Portfolio:
     return portfolio
 
 
+def asset_of(request: HttpRequest, portfolio: Portfolio) -> Asset | None:
+    """Return the asset that an address asks for, None where it asks for all; what the portfolio never held is none."""
+    if "asset" not in request.GET:
+        return None
+    wanted = number_of(request.GET["asset"])
+    position = next((one for one in positions_of(portfolio) if one.asset_id == wanted), None)
+    if position is None:
+        raise Http404
+    return position.asset
+
+
+def number_of(text: str) -> int:
+    """Return a whole number of an address, 0 for what is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+
+
 def context_of(portfolio: Portfolio, now: datetime) -> dict[str, Any]:
     return {"title": str(portfolio), "portfolio": portfolio, "currency": portfolio.base_currency, "now": now}
 
@@ -226,7 +184,7 @@ def _age(at: datetime | None, now: datetime) -> str:
     return "" if at is None else format_age(max(epoch_microseconds(now) - epoch_microseconds(at), 0))
 
 
-def _path(rate: FoundRate | None, now: datetime) -> str:
+def path_of(rate: FoundRate | None, now: datetime) -> str:
     """Return by which prices a rate was found."""
     if rate is None:
         return UNKNOWN
@@ -289,7 +247,7 @@ def _row(position: Position, valued: Valued, view: View, now: datetime) -> dict[
 
 
 def _closed(position: Position) -> dict[str, Any]:
-    names = ("realised", "price_part", "currency_part", "costs", "income")
+    names = ("realised", "price_part", "currency_part", "costs", "realised_after_costs", "income")
     return {"asset": position.asset, **{name: money(getattr(position, name)) for name in names}}
 
 
@@ -330,15 +288,8 @@ def _result(view: View) -> list[tuple[str, str, str]]:
     return [*rows, ("final", "Value", money(view.result.final))]
 
 
-def transaction_row(row: Any, used: Any = None) -> dict[str, Any]:
-    """Return a transaction as a line of a table. used: the exchange rates that were found, by currency and time."""
-    found = (used or {}).get((row.currency, row.at))
-    rate = f"{format_plain(row.rate)}, written" if row.rate is not None else ""
-    if not rate and found is not None:
-        legs = ", ".join(
-            f"{symbol} {f'1 / {price}' if inverse else price} of {at[:16]}" for symbol, price, at, inverse in found.path
-        )
-        rate = f"{figure(Decimal(found.rate))}: {legs}"
+def transaction_row(row: Any, used: Used | None = None) -> dict[str, Any]:
+    """Return a transaction as a line of a table. used: the exchange rates and prices that were found."""
     return {
         "row": row,
         "what": row.get_event_display() if row.event else row.get_kind_display(),
@@ -346,74 +297,45 @@ def transaction_row(row: Any, used: Any = None) -> dict[str, Any]:
         "amount": "" if row.amount is None else f"{figure(row.amount)} {row.currency}",
         "fee": f"{figure(row.fee)} {row.fee_currency or row.currency}" if row.fee else "",
         "tax": f"{figure(row.tax)} {row.tax_currency or row.currency}" if row.tax else "",
-        "rate": rate,
+        "rate": "" if used is None else "; ".join(filter(None, (price_of(row, used), rates_of(row, used)))),
     }
 
 
-def _figures(found: Performance) -> list[tuple[str, str, str]]:
-    """Return name, figure and what it is, of a period."""
-    if found.begins is None:
-        return []
-    days = len(found.days)
-    is_year = days >= 365
-    answer, wording = found.xirr, "the annual rate at which the flows of these days are worth nothing"
-    if isinstance(answer, Rate):
-        weighted = percent(answer.rate if is_year else over_days(answer.rate, days))
-        wording = f"{wording}, {'per year' if is_year else f'over {days} days, not annualised'}"
-    elif isinstance(answer, NotUnique):
-        weighted, wording = "not unique", f"these rates fit: {', '.join(percent(root) for root in answer.roots)}"
-    else:
-        weighted = "no rate"
-        wording = WHY_NO_RATE[answer.reason] if answer is not None else "a flow or a value is not known"
-    volatility = found.volatility
-    return [
-        ("Time-weighted return", percent(found.twr), f"over {days} days; not annualised"),
-        ("Money-weighted return (XIRR)", weighted, wording),
-        (
-            "Volatility",
-            percent(volatility.yearly) if volatility is not None else UNKNOWN,
-            "of daily log returns, per year (× √252)"
-            + (f"; of this period {percent(volatility.period)} (× √n)" if volatility is not None else ""),
-        ),
-        ("Largest fall from a peak", percent(found.drawdown), "of the time-weighted index"),
-    ]
-
-
-def _benchmark(
-    asset: Asset | None, portfolio: Portfolio, found: Performance, now: datetime
-) -> list[tuple[str, str, str]]:
-    """Return what an asset gave on the same days."""
-    if asset is None or found.begins is None:
-        return []
-    days = {"since": found.begins, "until": found.days[-1].day}
-    gave = asset_return(asset, base=portfolio.base_currency, **days, now=now)
-    said = f"its price in {portfolio.base_currency} over the same days, without income"
-    return [(f"Benchmark: {asset.symbol}", percent(gave), said)]
-
-
-def _chart(days: Sequence[Day]) -> dict[str, Any] | None:
-    """Return what panel/chart.js draws: the value of each day, and a spot where money came or went."""
-    path = [{"x": _noon(one.day), "y": float(one.value)} for one in days if one.value is not None]
-    if not path:
-        return None
-    flows = [
-        {"x": _noon(one.day), "y": float(one.value)}
-        for one in days
-        if one.value is not None and (one.inflow or one.outflow)
-    ]
-    spots = [{"name": "money came or went", "role": "mark", "points": flows}] if flows else []
-    return {"low": path, "high": path, "levels": [], "marks": [], "spots": spots, "label": "value"}
-
-
-def _chart_text(days: Sequence[Day]) -> str:
-    values = [one.value for one in days if one.value is not None]
-    if not values:
+def price_of(row: Any, used: Used) -> str:
+    """Return the price by which a delivery or a transfer was valued; "" where there is none."""
+    found = used.prices.get((row.asset_id, row.at))
+    if found is None or row.kind not in MOVES:
         return ""
-    return (
-        f"Value on {len(values)} days from {days[0].day} to {days[-1].day}: first {money(values[0])}, "
-        f"last {money(values[-1])}, lowest {money(min(values))}, highest {money(max(values))}."
+    return f"{figure(found.price)} {found.currency} of {found.priced_at:%Y-%m-%d %H:%M}"
+
+
+def rates_of(row: Any, used: Used) -> str:
+    """Return the exchange rates of the currencies of a transaction: as it states them, or as they were found, with
+    their prices."""
+    found = used.prices.get((row.asset_id, row.at)) if row.kind in MOVES else None
+    named = [
+        row.currency if row.amount is not None else "",
+        (row.fee_currency or row.currency) if row.fee else "",
+        (row.tax_currency or row.currency) if row.tax else "",
+        found.currency if found is not None else "",
+    ]
+    wanted = [one for one in dict.fromkeys(named) if one and one != used.base]
+    texts = [(one, rate_of(row, one, used)) for one in wanted]
+    if len(texts) == 1:
+        return texts[0][1]
+    return "; ".join(f"{currency} {text}" for currency, text in texts)
+
+
+def rate_of(row: Any, currency: str, used: Used) -> str:
+    """Return the exchange rate of one currency of a transaction into the base currency; "" where it is that."""
+    if currency == used.base:
+        return ""
+    if row.rate is not None and currency == row.currency:
+        return f"{format_plain(row.rate)}, written"
+    found = used.rates.get((currency, row.at))
+    if found is None:
+        return UNKNOWN
+    legs = ", ".join(
+        f"{symbol} {f'1 / {price}' if inverse else price} of {at[:16]}" for symbol, price, at, inverse in found.path
     )
-
-
-def _noon(day: date) -> int:
-    return epoch_microseconds(datetime(day.year, day.month, day.day, 12, tzinfo=UTC)) // 1_000
+    return f"{figure(Decimal(found.rate))}: {legs}"

@@ -22,7 +22,16 @@ from apps.alerts.models import Alert
 from apps.alerts.queries import IN_STATE, alerts_of
 from apps.health.queries import not_checked, problem_counts
 from apps.market.queries import assets_seen_by, watched_ids
-from apps.notify.services import ACTIONS, LinkInvalid, LinkOver, last_items_of, message_of_link, perform_action
+from apps.notify.services import (
+    ACTIONS,
+    SILENCE,
+    SILENCE_ALERT,
+    LinkInvalid,
+    LinkOver,
+    last_items_of,
+    message_of_link,
+    perform_action,
+)
 from apps.site.forms import ProfileForm, ResetForm, SignInForm
 from apps.site.market import market_rows, shows_market
 
@@ -174,6 +183,7 @@ def action(request: HttpRequest, token: str) -> HttpResponse:
         context = {
             "title": ACTIONS[what],
             "action": what,
+            "silences": what in (SILENCE, SILENCE_ALERT),
             "message": message,
             "items": [(one, state_of.get(one.alert_id, "")) for one in items[:ITEMS_SHOWN]],
             "of": len(items),

@@ -37,7 +37,13 @@ class FeedSource(models.Model):
         try:
             self.options = provider_named(self.provider).validate_options(self.options)
         except ProviderMisconfigured as error:
-            raise ValidationError(str(error)) from None
+            if not error.faults:
+                raise ValidationError(str(error)) from None
+            # Each with its option, for who shows it beside a field of that.
+            found = [
+                ValidationError(text.replace("%", "%%"), params={"option": name}) for name, text in error.faults.items()
+            ]
+            raise ValidationError({"options": found}) from None
 
 
 class Listing(models.Model):

@@ -1,5 +1,8 @@
 """Queries made from the schema, so that what is new in it is asked for too."""
 
+import json
+
+from django.core.serializers.json import DjangoJSONEncoder
 from graphql import GraphQLObjectType, get_named_type, is_abstract_type, is_leaf_type
 
 from apps.api.graphql.schema import schema
@@ -12,6 +15,22 @@ MUTATION = schema.mutation_type
 SUBSCRIPTION = schema.subscription_type
 # Levels below a root field from which on only fields without fields are asked for: a query has 10 at most.
 DEEPEST = 7
+# What fields below root fields need besides.
+NEEDED = {"benchmark": 'asset: "BTC-USD"'}
+
+
+def asking_by(client):
+    """Return a function that posts a query, as the client's user, and returns the response."""
+
+    def post(query, variables=None, *, user=None, **headers):
+        if user is not None:
+            client.force_login(user)
+        body = {"query": query} | ({"variables": variables} if variables is not None else {})
+        return client.post(
+            URL, json.dumps(body, cls=DjangoJSONEncoder), content_type="application/json", headers=headers
+        )
+
+    return post
 
 
 def object_types():
@@ -46,6 +65,7 @@ def everything(kind, *, first=2, path=()):
         if inner.name in (*path, kind.name) or (len(path) >= DEEPEST and not is_leaf_type(inner)):
             continue
         arguments = f"(first: {first})" if "first" in field.args else ""
+        arguments = f"({NEEDED[name]})" if name in NEEDED else arguments
         selection = everything(inner, first=first, path=(*path, kind.name))
         # A page so deep that only its rows would be below it has nothing to ask for.
         if selection != "{  }":

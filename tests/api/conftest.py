@@ -1,11 +1,8 @@
 """What every test of the API shares."""
 
-import json
-
 import pytest
-from django.core.serializers.json import DjangoJSONEncoder
 
-from tests.api.asking import URL
+from tests.api.asking import asking_by
 from tests.builders import make_member
 
 
@@ -30,13 +27,4 @@ def ada():
 @pytest.fixture
 def ask(client):
     """Return a function that posts a query, as the client's user, and returns the response."""
-
-    def post(query, variables=None, *, user=None, **headers):
-        if user is not None:
-            client.force_login(user)
-        body = {"query": query} | ({"variables": variables} if variables is not None else {})
-        return client.post(
-            URL, json.dumps(body, cls=DjangoJSONEncoder), content_type="application/json", headers=headers
-        )
-
-    return post
+    return asking_by(client)

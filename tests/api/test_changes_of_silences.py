@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from apps.alerts.models import Alert
 from apps.notify.models import Notification, Silence
 from apps.notify.services import create_silence
 from tests.api.asking import NOBODYS, codes
@@ -63,6 +64,54 @@ def test_what_is_wrong_is_named(ask, ada, asked, found):
 def test_a_superuser_makes_none_that_would_never_match(ask, ada, admin_user):
     asked = {"rule": make_notified_alerts(ada, 1)[0].rule.public_id, "endsAt": FAR}
     assert faults(ask(CREATE, asked, user=admin_user), "createSilence") == [("rule", "INVALID")]
+
+
+OF_ALERT = """mutation ($alert: UUID, $rule: UUID, $endsAt: DateTime) {
+  createSilence(idempotencyKey: "k", alert: $alert, rule: $rule, endsAt: $endsAt, comment: "known") {
+    silence { id rule { id } alert { id } endsAt } errors { field code }
+  }
+}"""
+
+
+def test_one_alert_is_silenced_until_it_is_over(ask, ada):
+    alert = make_notified_alerts(ada, 1)[0]
+
+    answers = [ask(OF_ALERT, {"alert": alert.public_id}, user=ada).json()["data"]["createSilence"] for _ in range(2)]
+
+    row = Silence.objects.get()
+    assert (row.alert, row.owner, row.author, row.ends_at) == (alert, ada, ada, None)
+    made = {"id": str(row.public_id), "rule": None, "alert": {"id": str(alert.public_id)}, "endsAt": None}
+    assert answers == [{"silence": made, "errors": []}] * 2
+    ended = ask(END, {"id": row.public_id}, user=ada).json()["data"]["endSilence"]
+    assert (ended["errors"], ended["silence"]["endsAt"] is None) == ([], False)
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ({"endsAt": FAR}, ("alert", "INVALID")),
+        ({"rule": NOBODYS}, ("alert", "INVALID")),
+        ({"alert": None}, ("endsAt", "REQUIRED")),
+        ({"alert": NOBODYS}, ("alert", "NOT_FOUND")),
+    ],
+)
+def test_what_is_wrong_with_a_silence_of_an_alert_is_named(ask, ada, more, found):
+    alert = make_notified_alerts(ada, 1)[0]
+    assert faults(ask(OF_ALERT, {"alert": alert.public_id} | more, user=ada), "createSilence") == [found]
+    assert not Silence.objects.exists()
+
+
+def test_an_alert_that_is_over_or_silenced_or_somebody_elses_is_not_silenced(ask, ada, admin_user):
+    others, over, silenced = make_notified_alerts(make_member("bob"), 1, name="bob") + make_notified_alerts(ada, 2)
+    Alert.objects.filter(pk=over.pk).update(resolved_at=over.opened_at)
+    create_silence(author=ada, owner=ada, alert=silenced, starts_at=timezone.now(), comment="known")
+
+    found = [
+        faults(ask(OF_ALERT, {"alert": alert.public_id}, user=user), "createSilence")
+        for alert, user in [(others, ada), (others, admin_user), (over, ada), (silenced, ada)]
+    ]
+
+    assert found == [[("alert", "NOT_FOUND")], [("alert", "INVALID")], [("alert", "INVALID")], [(None, "INVALID")]]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ fails until it is listed here."""
 import json
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 
 from apps.alerts.alertmanager import SystemAlert
@@ -68,6 +69,7 @@ SEEN_BY = {
     "rule": {"ada", "root"},
     "rules": {"ada", "root"},
     "silences": {"ada", "root"},
+    "sumParts": {"ada", "root"},
     "why": {"ada", "root"},
 }
 # What a stranger reads: nothing is there, or that they should sign in.
@@ -84,11 +86,10 @@ ABSENT = {
 }
 
 
-@pytest.fixture
-def readers(admin_user):
-    """Return the readers by name; Ada has two rules, alerts, messages and silences, Eve one of each."""
-    admin_user.username = "root"
-    admin_user.save()
+@pytest.fixture(scope="module")
+def owned_rows(module_rows):
+    """Make the readers; Ada has two rules, alerts, messages and silences, Eve one of each."""
+    root = get_user_model().objects.create_superuser("root")
     ada, eve = make_owner("ada"), make_owner("eve")
     make_notified_alerts(ada, 2, name=CANARY.lower())
     make_notified_alerts(eve, 1, name="eves")
@@ -98,9 +99,14 @@ def readers(admin_user):
         make_backtest(owner, owner.rules.first())
         record(make_portfolio(owner, name), bought(Asset.objects.get(symbol=f"{name}-0"), notes=name))
     # By whom it may be made, a silence of one rule concerns that rule's owner alone.
-    make_silence(author=admin_user, owner=None, rule=ada.rules.first(), comment=CANARY)
-    grace = make_operator("grace", "market.view_feed", "alerts.view_alert", "rules.view_rule", "notify.view_message")
-    return {"ada": ada, "eve": eve, "grace": grace, "root": admin_user}
+    make_silence(author=root, owner=None, rule=ada.rules.first(), comment=CANARY)
+    make_operator("grace", "market.view_feed", "alerts.view_alert", "rules.view_rule", "notify.view_message")
+
+
+@pytest.fixture
+def readers(owned_rows):
+    """Return the readers by name."""
+    return {user.username: user for user in get_user_model().objects.filter(username__in=EVERYBODY)}
 
 
 def make_silence(**columns):
@@ -138,6 +144,8 @@ def query_of(field, id=None):
     arguments = f"({NEEDED[field]})" if field in NEEDED else ""
     if field == "performance":
         arguments = f'(portfolio: "{ids()["portfolio"]}")'
+    if field == "sumParts":
+        arguments = f'(portfolio: "{ids()["portfolio"]}", of: FLOWS)'
     if field == "why":
         arguments = f'(rule: "{ids()["rule"]}", asset: "{CANARY}-0")'
     if "id" in definition.args:

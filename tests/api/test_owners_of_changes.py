@@ -67,6 +67,7 @@ def ids_of(owner):
     series = Asset.every.get(owner=owner)
     return dict.fromkeys(sorted(ASSETS), series.external_id) | {
         "acknowledgeAlert.id": alert.public_id,
+        "createSilence.alert": alert.public_id,
         "createSilence.rule": alert.rule.public_id,
         "endSilence.id": silence.public_id,
         "createRule.channels": channel.public_id,

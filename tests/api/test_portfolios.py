@@ -1,17 +1,31 @@
 """Portfolios by GraphQL."""
 
+import math
+import statistics
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from django.utils import timezone
 
 from apps.market.models import Split
+from apps.market.services.owning import create_asset
 from apps.portfolios.queries import positions_of
 from apps.portfolios.services import refresh
 from apps.portfolios.valuing import performance_of, view_now
 from tests.api.asking import NOBODYS, codes
 from tests.builders import make_owner
-from tests.portfolios.rows import bought, close, columns, make_asset, make_portfolio, quote, record, sold, split_of
+from tests.portfolios.rows import (
+    bought,
+    close,
+    columns,
+    list_index,
+    make_asset,
+    make_portfolio,
+    quote,
+    record,
+    sold,
+    split_of,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -227,6 +241,153 @@ def test_the_performance_of_a_period_is_that_of_the_page(ask):
     assert answer["moneyWeightedYearly"] == f"{found.xirr.rate:.12f}".rstrip("0")
     assert (answer["unknown"], answer["unknownDay"], answer["moneyWeightedUnknown"]) == ("", None, "")
     assert answer["volatility"] == {"period": found.volatility.period, "yearly": found.volatility.yearly}
+
+
+PARTS = """query ($portfolio: UUID!, $since: Date, $until: Date, $before: Date) {
+    performance(portfolio: $portfolio, since: $since, until: $until) {
+        isYear moneyWeighted moneyWeightedRoots moneyWeightedYearly moneyWeightedRates moneyWeightedUnknown
+        dayReturns(before: $before) { older days { day before inflow outflow value rate index logReturn } }
+        moneyWeightedFlows(before: $before) { older netPresentValues flows { day amount presentValues } }
+        volatility { days mean daily } fall { part peakDay peak troughDay trough } } }"""
+
+
+@pytest.fixture
+def few_days():
+    """Four days in January 2024: 10 for 1000, which fall from 1100 to 990, of which 4 are sold."""
+    savings, acme = make_portfolio(make_owner()), make_asset()
+    record(savings, bought(acme, "2024-01-02"), sold(acme, "2024-01-05", "4", "404"))
+    for day, price in (("2024-01-02", "100"), ("2024-01-03", "110"), ("2024-01-04", "99"), ("2024-01-05", "101")):
+        close(acme, day, price)
+    return savings
+
+
+def parts_of(ask, portfolio, **variables):
+    response = ask(PARTS, {"portfolio": str(portfolio.public_id)} | variables, user=portfolio.owner)
+    return response.json()["data"]["performance"]
+
+
+def test_figures_of_a_period_open_into_their_parts(ask, few_days):
+    found = parts_of(ask, few_days, since="2024-01-02", until="2024-01-05")
+    days = found["dayReturns"]["days"]
+    assert found["dayReturns"]["older"] == 0
+    assert [[one[name] for name in ("day", "before", "inflow", "outflow", "value")] for one in days] == [
+        ["2024-01-02", "0", "1000", "0", "1000"],
+        ["2024-01-03", "1000", "0", "0", "1100"],
+        ["2024-01-04", "1100", "0", "0", "990"],
+        ["2024-01-05", "990", "0", "404", "606"],
+    ]
+    assert [(one["rate"], one["index"]) for one in days[:3]] == [("0", "1"), ("0.1", "1.1"), ("-0.1", "0.99")]
+    logs = [one["logReturn"] for one in days]
+    assert logs == pytest.approx([0, math.log(1.1), math.log(0.9), math.log(101 / 99)])
+    assert found["volatility"] == {
+        "days": 4,
+        "mean": pytest.approx(sum(logs) / 4),
+        "daily": pytest.approx(statistics.stdev(logs)),
+    }
+    fall = {"part": "0.1", "peakDay": "2024-01-03", "peak": "1.1", "troughDay": "2024-01-04", "trough": "0.99"}
+    assert found["fall"] == fall
+    flows = found["moneyWeightedFlows"]
+    assert [(one["day"], one["amount"]) for one in flows["flows"]] == [("2024-01-02", "-1000"), ("2024-01-05", "1010")]
+    assert (flows["older"], flows["netPresentValues"]) == (0, ["0"])
+    assert [one["presentValues"] for one in flows["flows"]] == [["-1000"], ["1000"]]
+
+
+def test_the_money_weighted_return_of_less_than_a_year_is_that_of_the_period(ask, few_days):
+    found = parts_of(ask, few_days, since="2024-01-02", until="2024-01-05")
+    assert (found["isYear"], found["moneyWeightedUnknown"]) == (False, "")
+    # The period has 4 days, its flows are 3 apart.
+    assert float(found["moneyWeighted"]) == pytest.approx(1.01 ** (4 / 3) - 1, abs=1e-11)
+    assert float(found["moneyWeightedYearly"]) == pytest.approx(1.01 ** (365 / 3) - 1, abs=1e-11)
+    year = parts_of(ask, few_days, since="2024-01-02", until="2025-01-05")
+    assert year["isYear"]
+    assert year["moneyWeighted"] == year["moneyWeightedYearly"]
+
+
+@pytest.mark.parametrize(("apart", "roots"), [(365, [0.25, 4.0]), (73, [1.25 ** (147 / 73) - 1, 5 ** (147 / 73) - 1])])
+def test_several_rates_are_of_the_period_where_it_is_under_a_year(ask, apart, roots):
+    """-1600, 10000 and -10000 so many days apart."""
+    savings, acme = make_portfolio(make_owner()), make_asset()
+    first = date(2023, 1, 1)
+    days = [str(first + timedelta(days=apart * number)) for number in range(3)]
+    for day, price in zip(days, ("160", "1000", "0.0000000001"), strict=True):
+        close(acme, day, price)
+    selling = sold(acme, days[1], quantity="9.999", amount="10000")
+    record(
+        savings,
+        *(bought(acme, days[0], amount="1600"), selling, bought(acme, days[2], quantity="1", amount="10000")),
+    )
+    found = parts_of(ask, savings, since=days[0], until=days[2])
+    assert (found["moneyWeighted"], found["moneyWeightedUnknown"]) == (None, "not_unique")
+    yearly = [1.25 ** (365 / apart) - 1, 5 ** (365 / apart) - 1]
+    for name, right in (("moneyWeightedRoots", roots), ("moneyWeightedRates", yearly)):
+        assert [round(float(one), 8) for one in found[name]] == [round(one, 8) for one in right]
+    assert all(abs(float(one)) < 1e-6 for one in found["moneyWeightedFlows"]["netPresentValues"])
+    assert {len(one["presentValues"]) for one in found["moneyWeightedFlows"]["flows"]} == {2}
+
+
+def test_parts_by_day_come_a_year_at_a_time(ask, few_days):
+    first = parts_of(ask, few_days, since="2024-01-02", until="2025-03-01")["dayReturns"]
+    second = parts_of(ask, few_days, since="2024-01-02", until="2025-03-01", before=first["days"][0]["day"])[
+        "dayReturns"
+    ]
+    shown = [one["day"] for one in (*second["days"], *first["days"])]
+    assert (len(first["days"]), first["older"], second["older"]) == (366, len(second["days"]), 0)
+    assert shown == [str(date(2024, 1, 2) + timedelta(days=number)) for number in range(425)]
+
+
+def test_a_performance_beside_an_asset_says_by_which_prices(ask, few_days):
+    euro, index = make_asset("EUR-USD", "USD", base_currency="EUR"), make_asset("INDEX", "USD")
+    for asset, before, after in ((euro, "1", "1.25"), (index, "100", "150")):
+        close(asset, "2024-01-01", before)
+        close(asset, "2024-01-05", after)
+    query = """query ($portfolio: UUID!, $asset: AssetId!) {
+        performance(portfolio: $portfolio, since: "2024-01-02", until: "2024-01-05") { benchmark(asset: $asset) {
+            asset { symbol } returned first { ...worth } last { ...worth } } } }
+        fragment worth on AssetWorth { at price pricedAt value rate { rate legs { symbol price isInverse } } }"""
+    given = {"portfolio": str(few_days.public_id), "asset": "INDEX"}
+    found = ask(query, given, user=few_days.owner).json()["data"]["performance"]["benchmark"]
+    legs = [{"symbol": "EUR-USD", "price": "1.25", "isInverse": True}]
+    assert (found["asset"], found["returned"]) == ({"symbol": "INDEX"}, "0.2")
+    assert (found["first"]["at"], found["first"]["value"]) == ("2024-01-02T00:00:00Z", "100")
+    assert found["last"] == {
+        **{"at": "2024-01-06T00:00:00Z", "price": "150", "pricedAt": "2024-01-05T20:00:00Z", "value": "120"},
+        "rate": {"rate": "0.8", "legs": legs},
+    }
+    absent = ask(query, given | {"asset": "NONE"}, user=few_days.owner).json()
+    assert absent == {"data": {"performance": {"benchmark": None}}}
+    # Somebody else's asset is no asset.
+    create_asset(owner_id=make_owner("eve").pk, symbol="THEIRS", feed_id=None, currency="EUR")
+    assert ask(query, given | {"asset": "THEIRS"}, user=few_days.owner).json() == absent
+    many = " ".join(f'a{number}: benchmark(asset: "INDEX") {{ returned }}' for number in range(6))
+    refused = ask(f'{{ performance(portfolio: "{few_days.public_id}") {{ {many} }} }}', user=few_days.owner)
+    assert codes(refused) == ["LIMIT_EXCEEDED"]
+
+
+def test_a_portfolio_in_reais_beside_the_cdi_and_after_inflation(ask):
+    petr, ada = make_asset("PETR4", "BRL"), make_owner()
+    for day, price in (("2024-01-01", "100"), ("2024-01-31", "110"), ("2024-02-29", "121")):
+        close(petr, day, price)
+    reais = make_portfolio(ada, "Reais", base="BRL")
+    record(reais, bought(petr, "2024-01-01", currency="BRL"))
+    query = """query ($portfolio: UUID!) {
+        performance(portfolio: $portfolio, since: "2024-01-02", until: "2024-02-29") {
+            percentOfCdi { part cdi { returned } }
+            realReturn { real returned last published ipca { returned } } } }"""
+
+    def asked():
+        return ask(query, {"portfolio": str(reais.public_id)}, user=ada).json()["data"]["performance"]
+
+    assert asked() == {"percentOfCdi": None, "realReturn": None}
+    list_index("12", ("2024-01-01", "100"), ("2024-02-29", "110"))
+    list_index("433", ("2023-12-31", "100"), ("2024-01-31", "101"))
+    # 1.1 / 1.01 - 1
+    assert asked() == {
+        "percentOfCdi": {"part": "2.1", "cdi": {"returned": "0.1"}},
+        "realReturn": {
+            **{"real": "0.089108910891", "returned": "0.1", "ipca": {"returned": "0.01"}},
+            **{"last": "2024-01-31", "published": "2024-01-31"},
+        },
+    }
 
 
 def test_a_portfolio_without_days_says_so(ask):

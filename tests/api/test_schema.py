@@ -69,6 +69,10 @@ def test_every_argument_is_one_that_is_checked_before_execution():
     }
     assert {(name, kind) for name, kind in arguments if kind != "Boolean"} == {
         ("asset", "AssetId!"),
+        ("asset", "AssetId"),
+        ("of", "PortfolioSum!"),
+        ("newer", "Int"),
+        ("before", "Date"),
         ("at", "DateTime"),
         ("portfolio", "UUID!"),
         ("rule", "UUID!"),

@@ -1,7 +1,9 @@
 """A page costs the same statements, however many rows it has. Connections are enumerated from the schema."""
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from apps.alerts.models import Alert
@@ -14,7 +16,7 @@ from apps.notify.services import create_channel, create_silence, set_channels
 from apps.pipeline.flow import evaluate_pending
 from apps.rules.models import Rule
 from apps.sources.models import RefusedListing
-from tests.api.asking import QUERY, connections, everything
+from tests.api.asking import QUERY, asking_by, connections, everything
 from tests.builders import (
     above,
     append_quotes,
@@ -90,24 +92,45 @@ def fill(owner, count, *, name):
     set_channels(rule=Rule.objects.get(name=f"{name} of all"), channels=channels)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_page_costs_the_same_statements_for_few_rows_and_for_many(
-    ask, admin_user, monkeypatch, django_assert_num_queries, way
-):
-    monkeypatch.setattr(limits, "COST", 10**9)
-    monkeypatch.setattr(limits, "DEPTH", 100)
+def query_by(way):
     kind, _, field = way.partition(".")
     owner_type = schema.type_map[kind]
-    query = WAYS[way] % everything(owner_type.fields[field].type, path=() if kind == QUERY.name else (kind,))
-    fill(admin_user, 2, name="few")
-    ask(query, user=admin_user)
-    with CaptureQueriesContext(connection) as few:
-        short = ask(query)
-    fill(admin_user, 20, name="more")
-    with django_assert_num_queries(len(few)):
-        long = ask(query)
-    assert "errors" not in long.json()
-    assert len(long.content) > 4 * len(short.content)
+    return WAYS[way] % everything(owner_type.fields[field].type, path=() if kind == QUERY.name else (kind,))
+
+
+@pytest.fixture(scope="module")
+def no_limits():
+    """Answer queries for everything."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(limits, "COST", 10**9)
+        patched.setattr(limits, "DEPTH", 100)
+        yield
+
+
+@pytest.fixture(scope="module")
+def few(module_rows, no_limits):
+    """Return how many statements each way takes, and how long its answer is, with few rows; then make many more."""
+    root = get_user_model().objects.create_superuser("root")
+    fill(root, 2, name="few")
+    ask = asking_by(Client())
+    ask("{ me { username } }", user=root)
+    found = {}
+    for way in WAYS:
+        with CaptureQueriesContext(connection) as statements:
+            answer = ask(query_by(way))
+        found[way] = len(statements), len(answer.content)
+    fill(root, 20, name="more")
+    return found
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_page_costs_the_same_statements_for_few_rows_and_for_many(ask, few, django_assert_num_queries, way):
+    statements, length = few[way]
+    ask("{ me { username } }", user=get_user_model().objects.get(username="root"))
+    with django_assert_num_queries(statements):
+        answer = ask(query_by(way))
+    assert "errors" not in answer.json()
+    assert len(answer.content) > 4 * length
 
 
 def test_30_assets_by_name_cost_two_statements_and_one_for_their_prices(ask, admin_user):

@@ -21,7 +21,7 @@ from apps.backtests.management.commands import backtest as command
 from apps.market.domain import admit_price, price_units, read_time
 from apps.rules.engine.rule import RuleSpec
 from tests.backtests.files import ABOVE, opened, rows_of
-from tests.rules import oracle
+from tests.rules import oracle, oracle_conditions
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDING = ROOT / "apps/sources/recordings/usdc-depeg-2023-03.csv.gz"
@@ -351,7 +351,7 @@ def recorded():
     rows = [line for line in lines if "2023-03-11T02" <= line < "2023-03-11T12" and ",BTC-USDC," in line]
     entries = []
     for seq, (at, _, price, _) in enumerate(csv.reader(rows), start=2):
-        moment = oracle.microseconds_at(read_time(at).isoformat())
+        moment = oracle_conditions.microseconds_at(read_time(at).isoformat())
         units = price_units(admit_price(price))
         entries.append(oracle.QuotesEntry(seq, moment, ((1, moment, units),)))
     return "\n".join([header, *rows]) + "\n", entries
@@ -388,4 +388,4 @@ def test_on_the_recorded_day_the_openings_are_those_of_the_oracle(report, record
 
 
 def _moment(text):
-    return None if text is None else oracle.microseconds_at(text)
+    return None if text is None else oracle_conditions.microseconds_at(text)

@@ -130,18 +130,22 @@ def test_a_large_file_imported():
     print(f"  the same file again {again:>10.2f} ms   = {again / reading:.1f} x")
 
 
-def test_years_of_daily_value(portfolios):
+@pytest.mark.parametrize("count", sorted({min(PORTFOLIO_POSITIONS, 10), PORTFOLIO_POSITIONS}))
+def test_years_of_daily_value(portfolios, count):
     _, large = portfolios
     today = timezone.now().date()
     fixed = {"resolution": Candle.Resolution.DAY, "count": 1, "price_time": 0, "square_time": 0}
     fixed |= dict.fromkeys(("open", "high", "low", "close"), Decimal(100))
-    assets = [*Asset.objects.filter(transactions__portfolio=large).distinct()[:10], Asset.objects.get(symbol="EUR-USD")]
+    assets = [
+        *Asset.objects.filter(transactions__portfolio=large).distinct()[:count],
+        Asset.objects.get(symbol="EUR-USD"),
+    ]
     for back in range(PORTFOLIO_DAYS):
         at = noon(today - timedelta(days=back))
         times = dict.fromkeys(("first_at", "last_at", "low_at", "high_at"), at)
         Candle.objects.bulk_create(Candle(asset=asset, at=at.replace(hour=0), **times, **fixed) for asset in assets)
     few = make_portfolio(User.objects.get(), "Few")
-    trade(few, assets[:-1], 10)
+    trade(few, assets[:-1], count)
     since = today - timedelta(days=PORTFOLIO_DAYS)
 
     def performed(days):
@@ -149,4 +153,4 @@ def test_years_of_daily_value(portfolios):
 
     month = milliseconds(lambda: performed(min(PORTFOLIO_DAYS, 30)), runs=PORTFOLIO_RUNS)
     years = milliseconds(lambda: performed(PORTFOLIO_DAYS), runs=PORTFOLIO_RUNS)
-    print(f"\n  {PORTFOLIO_DAYS:,} days of 10 assets {years:>10.2f} ms   = {years / month:.1f} x a month")
+    print(f"\n  {PORTFOLIO_DAYS:,} days of {count} assets {years:>10.2f} ms   = {years / month:.1f} x a month")

@@ -230,6 +230,7 @@ def silenced(silence_id=1, hours=1, owner_id=None, rule_id=None, asset_id=None, 
 def deferred(*silences, quiet=None, severity="warning", rule_id=2, asset_id=3, owner_id=4):
     return deferral_of(
         now=NOW,
+        alert_id=1,
         rule_id=rule_id,
         asset_id=asset_id,
         owner_id=owner_id,
@@ -255,9 +256,17 @@ def test_the_longest_silence_that_matches_defers():
 def test_silences_that_match_are_sorted_from_the_longest_on():
     silences = [silenced(1, hours=1), silenced(2, hours=3, rule_id=2), silenced(3, rule_id=9), silenced(4, hours=1)]
 
-    matching = silences_matching(silences, rule_id=2, asset_id=3, owner_id=4, severity="info")
+    matching = silences_matching(silences, alert_id=1, rule_id=2, asset_id=3, owner_id=4, severity="info")
 
     assert [one.silence_id for one in matching] == [2, 1, 4]
+
+
+def test_a_silence_of_an_alert_matches_that_alert_and_goes_before_all_others():
+    def of_alert(silence_id, alert_id):
+        return Silenced(silence_id, 4, None, None, "", None, alert_id)
+
+    assert deferred(of_alert(1, 9)) is None
+    assert deferred(silenced(2, hours=10**6), of_alert(1, 1)) == Deferral(until=None, silence_id=1)
 
 
 def test_a_silence_goes_before_quiet_hours():

@@ -171,7 +171,7 @@ def test_the_page_says_what_goes_and_deletes_for_the_password_alone(client, leav
         "Alerts": 1,
         "Channels": 2,
         "Messages to these channels": 1,
-        "Silences": 1,
+        "Silences": 2,
         "API tokens": 1,
         "Portfolios": 2,
         "Transactions": 4,

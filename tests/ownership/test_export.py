@@ -85,7 +85,10 @@ def test_the_file_has_all_that_is_owned_and_no_secret(client, ada):
         "Inbox of ada": "inbox",
         "=Hook": "webhook",
     }
-    assert [one["comment"] for one in json.loads(files["silences.json"])] == ["of ada"]
+    assert [(one["comment"], one["alert"], one["ends_at"] is None) for one in json.loads(files["silences.json"])] == [
+        ("of ada", None, False),
+        ("alert of ada", str(stored.public_id), True),
+    ]
     delivered = Message.objects.filter(channel__owner=ada, channel__kind="inbox")
     assert [one["subject"] for one in rows(files["inbox.csv"])] == [one.subject for one in delivered]
     assert [one["name"] for one in json.loads(files["tokens.json"])] == ["laptop of ada"]

@@ -38,6 +38,7 @@ def make_person(name, *, market=None):
     create_silence(
         author=person, owner=person, rule=rule, starts_at=now, ends_at=now + timedelta(days=1), comment=f"of {name}"
     )
+    create_silence(author=person, owner=person, alert=alert, starts_at=now, comment=f"alert of {name}")
     create_token(owner=person, name=f"laptop of {name}", scope="write")
     make_backtest(person, rule)
     watch(user=person, asset=asset)

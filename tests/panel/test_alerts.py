@@ -12,7 +12,7 @@ from django.utils.formats import localize
 from apps.alerts.models import Alert
 from apps.market.models import Quote
 from apps.notify.models import Silence
-from apps.pipeline.flow import evaluate_pending
+from apps.pipeline.flow import evaluate_pending, notify_due
 from tests.builders import (
     above,
     append_quotes,
@@ -408,8 +408,86 @@ def test_alerts_of_one_rule_on_one_asset_are_silenced_once(admin_client, admin_u
 
 
 @pytest.mark.django_db
-def test_nobody_silences_the_alerts_of_others_in_one_click(client):
+@pytest.mark.parametrize("action", ["silence_1h", "silence_until_over"])
+def test_nobody_silences_the_alerts_of_others_in_one_click(client, action):
     (alert,) = make_notified_alerts(make_owner("ada"), 1)
     client.force_login(make_operator("grace", "alerts.view_alert", "notify.add_silence"))
-    client.post(reverse(LIST), {"action": "silence_1h", "_selected_action": [alert.pk], "index": "0"})
+    client.post(reverse(LIST), {"action": action, "_selected_action": [alert.pk], "index": "0"})
     assert not Silence.objects.exists()
+
+
+def press(client, action, *alerts):
+    """Press a button of an alert's page, or choose an action in the list, and return the page that follows."""
+    asked = {"action": action, "_selected_action": [one.pk for one in alerts], "index": "0"}
+    return client.post(reverse(LIST), asked | ({"back": "page"} if len(alerts) == 1 else {}), follow=True)
+
+
+def buttons(client, alert):
+    """Return the actions that an alert's page offers."""
+    text = client.get(reverse("admin:alerts_alert_change", args=[alert.pk])).text
+    return {name for name in ("silence_1h", "silence_until_over", "end_silence") if f'value="{name}"' in text}
+
+
+@pytest.mark.django_db
+def test_an_alert_is_silenced_until_it_is_over_and_its_page_ends_that(admin_client, admin_user):
+    alert, other = make_notified_alerts(admin_user, 2)
+    assert buttons(admin_client, alert) == {"silence_1h", "silence_until_over"}
+
+    answer = press(admin_client, "silence_until_over", alert)
+
+    silence = Silence.objects.get()
+    assert (silence.owner, silence.author, silence.alert) == (admin_user, admin_user, alert)
+    assert (silence.rule, silence.asset, silence.severity, silence.ends_at) == (None, None, "", None)
+    assert "Silenced until it is over:" in answer.text
+    assert "until the alert is over, by the silence “until it is over, from an alert”" in answer.text
+    assert buttons(admin_client, alert) == {"end_silence"}
+    assert buttons(admin_client, other) == {"silence_1h", "silence_until_over"}
+
+    answer = press(admin_client, "end_silence", alert)
+
+    silence.refresh_from_db()
+    assert "Silenced no more." in answer.text
+    assert silence.ends_at <= timezone.now()
+    assert buttons(admin_client, alert) == {"silence_1h", "silence_until_over"}
+
+
+@pytest.mark.django_db
+def test_a_silence_of_the_rule_on_the_asset_is_ended_from_the_alert_and_no_wider_one(admin_client, admin_user):
+    (alert,) = make_notified_alerts(admin_user, 1)
+    now = timezone.now()
+    wide = Silence.objects.create(owner=admin_user, starts_at=now, ends_at=now + timedelta(days=1), comment="all")
+    press(admin_client, "silence_1h", alert)
+
+    press(admin_client, "end_silence", alert)
+
+    assert {one.comment for one in Silence.objects.filter(ends_at__gt=timezone.now())} == {"all"}
+    assert "See Silences." in press(admin_client, "end_silence", alert).text
+    wide.refresh_from_db()
+    assert wide.ends_at == now + timedelta(days=1)
+
+
+@pytest.mark.django_db
+def test_of_chosen_alerts_those_that_are_open_and_not_silenced_are(admin_client, admin_user):
+    first, second, over = make_notified_alerts(admin_user, 3)
+    Alert.objects.filter(pk=over.pk).update(resolved_at=over.opened_at)
+    press(admin_client, "silence_until_over", first)
+
+    press(admin_client, "silence_until_over", first, second, over)
+
+    assert list(Silence.objects.order_by("pk").values_list("alert", flat=True)) == [first.pk, second.pk]
+    assert "not silenced yet" in press(admin_client, "silence_until_over", first, over).text
+
+
+@pytest.mark.django_db
+def test_a_silenced_alert_that_is_over_says_so_and_offers_nothing(admin_client, admin_user):
+    (alert,) = make_notified_alerts(admin_user, 1)
+    press(admin_client, "silence_until_over", alert)
+    append_quotes(alert.asset.feed, [(alert.symbol, at(2), "9")])
+    evaluate_pending(feed_id=alert.asset.feed_id)
+    notify_due()
+
+    text = admin_client.get(reverse("admin:alerts_alert_change", args=[alert.pk])).text
+
+    assert "until it was over, by the silence" in text
+    assert "silenced, not sent" in text
+    assert buttons(admin_client, alert) == set()

@@ -7,6 +7,7 @@ from apps.market.models import Asset, Feed, FeedEntry, FeedHead, Quote
 from apps.panel.feed_test import facts_of_providers
 from apps.sources.models import Circuit, FeedSource, Listing
 from apps.sources.providers.protocol import ProviderMisconfigured
+from apps.sources.providers.registry import PROVIDERS
 from apps.sources.services import trying
 from tests.builders import make_feed, make_operator
 
@@ -139,7 +140,12 @@ def test_the_form_says_of_each_provider_its_key_its_limits_and_its_options(monke
     facts = facts_of_providers()
     assert facts["coincap"]["texts"][0] == "It gives nothing without a key: COINCAP_API_KEY is set on this machine."
     assert (facts["simulated"]["texts"], facts["simulated"]["least_seconds"]) == (["It takes no key."], 0)
-    assert any("vs_currency, a currency in small letters" in text for text in facts["coingecko"]["texts"])
+    assert {one["name"]: one["default"] for one in facts["coingecko"]["options"]} == {
+        "base_url": PROVIDERS["coingecko"].base_url,
+        "vs_currency": "usd",
+    }
+    (prices,) = [one for one in facts["simulated"]["options"] if one["name"] == "start_prices"]
+    assert (prices["type"], prices["default"]) == ("data", "{}")
     limited = facts["alphavantage"]
     assert "calls a day" in limited["texts"][1]
     assert limited["least_seconds"] == 3456

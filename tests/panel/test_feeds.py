@@ -1,5 +1,7 @@
 """The operators' pages: feeds and their logs."""
 
+import json
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -210,6 +212,37 @@ def test_a_feed_that_is_wrong_anywhere_is_not_made_at_all(admin_client, wrong):
     assert answer.status_code == 200
     assert answer.context["errors"]
     assert (Feed.objects.count(), FeedHead.objects.count(), FeedSource.objects.count()) == (0, 0, 0)
+
+
+@pytest.mark.django_db
+def test_all_wrong_options_are_named_at_once_with_what_they_are_about(admin_client):
+    wrong = '{"seed": "100 %s", "volatility": 7, "drift": 0}'
+    answer = admin_client.post(reverse("admin:market_feed_add"), {**NEW_FEED, "sources-0-options": wrong})
+
+    (form,) = answer.context["inline_admin_formsets"][0].formset.forms
+    assert form.errors == {
+        "options": ["seed must be a whole number", "volatility must be a number from 0 to 1"],
+    }
+    assert json.loads(form.fields["options"].widget.attrs["data-faults"]) == {
+        "seed": "seed must be a whole number",
+        "volatility": "volatility must be a number from 0 to 1",
+    }
+    assert not Feed.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_value_with_a_percent_sign_is_refused_with_itself(admin_client):
+    wrong = '{"start_prices": {"100 %s": "0"}}'
+    answer = admin_client.post(reverse("admin:market_feed_add"), {**NEW_FEED, "sources-0-options": wrong})
+    (form,) = answer.context["inline_admin_formsets"][0].formset.forms
+    assert form.errors == {"options": ["start_prices: the price of '100 %s' is out_of_range"]}
+
+
+@pytest.mark.django_db
+def test_the_form_has_labels_of_plain_english(admin_client):
+    text = admin_client.get(reverse("admin:market_feed_add")).text
+    assert [one for one in ("Interval (seconds)", "Enabled", "Silent after (seconds)") if one not in text] == []
+    assert "Is enabled" not in text
 
 
 @pytest.mark.django_db

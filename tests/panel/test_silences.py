@@ -1,5 +1,6 @@
 """The owners' pages: silences, and the buttons that lead to them."""
 
+import re
 from datetime import datetime, timedelta
 
 import pytest
@@ -7,6 +8,7 @@ from django.contrib.auth.models import Group
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.alerts.models import Alert
 from apps.market.models import Asset
 from apps.notify.models import Notification, Silence
 from apps.notify.services import create_silence
@@ -266,6 +268,27 @@ def test_the_first_page_says_which_silences_are_in_force(as_ada, ada):
     silence_of(ada, comment="past", begins=-2, ends=-1)
     text = as_ada.get("/admin/").text
     assert ("&lt;b&gt;works</a>." in text, "Silenced until" in text, "past</a>." in text) == (True, True, False)
+
+
+def test_a_silence_of_an_alert_is_listed_and_only_its_comment_changes(as_ada, ada):
+    [alert] = make_notified_alerts(ada, 1)
+    silence = create_silence(author=ada, owner=ada, alert=alert, starts_at=timezone.now(), comment="known")
+
+    listed = as_ada.get(reverse("admin:notify_silence_changelist")).text
+    page = as_ada.get(page_of(silence)).text
+    as_ada.post(page_of(silence), {"comment": "still known", "ends_at_0": "2020-01-01", "ends_at_1": "00:00"})
+
+    assert "when the alert is over" in listed
+    assert f"one alert of {alert.rule_name} on {alert.symbol}" in listed
+    assert reverse("admin:alerts_alert_change", args=[alert.pk]) in page
+    assert re.search(r">\s*in force\s*<", listed)
+    silence.refresh_from_db()
+    assert (silence.comment, silence.ends_at) == ("still known", None)
+    assert "until the alert is over" in as_ada.get(reverse("admin:index")).text
+
+    Alert.objects.update(resolved_at=alert.opened_at)
+    assert "with the alert" in as_ada.get(page_of(silence)).text
+    assert 'name="comment"' not in as_ada.get(page_of(silence)).text
 
 
 def test_a_rule_is_never_offered_that_is_not_the_readers(as_ada):

@@ -5,7 +5,7 @@ from datetime import timedelta
 from io import StringIO
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
@@ -113,9 +113,10 @@ def test_replay_begins_after_what_is_gone(feed):
     assert (compared.entries, compared.missing, compared.extra) == (5, [], [])
 
 
-def test_the_command_lists_the_tables_and_wants_two_days(feed):
+def test_the_command_lists_the_tables_and_wants_two_days(feed, capsys):
     out = StringIO()
     call_command("old_quotes", "--days", "2", stdout=out)
     assert set(out.getvalue().split()) == {table_of(day) for day in range(3)}
-    with pytest.raises(CommandError, match="keep 2 days or more"):
+    with pytest.raises(SystemExit, match="2"):
         call_command("old_quotes", "--days", "1")
+    assert capsys.readouterr().err.startswith("old_quotes: --days: keep 2 days or more")

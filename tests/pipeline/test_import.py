@@ -178,6 +178,7 @@ def test_a_broken_file_is_refused_with_its_line_and_leaves_nothing(feed, tmp_pat
     assert stored() == {("A", at(0), Decimal("9.5"))}
 
 
+@pytest.mark.servers  # SQLite is not written by COPY.
 def test_a_database_that_goes_away_while_quotes_are_written_is_said_in_a_line(feed, tmp_path, capsys, monkeypatch):
     def cut(*args, **columns):
         # As COPY says it, which Django does not translate.

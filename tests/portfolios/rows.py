@@ -1,10 +1,11 @@
 """Portfolios and transactions as tests of rows make them."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from apps.market.models import Asset, Candle, FeedEntry, LatestQuote, Split
 from apps.portfolios.services import create_portfolio, record_transactions
+from apps.sources.models import Listing
 from tests.builders import START, make_feed
 from tests.portfolios.making import NUMBERS, noon
 
@@ -67,3 +68,13 @@ def split_of(asset, day, numerator=2, denominator=1):
     entry = FeedEntry.objects.create(feed=feed, seq=seq, kind="split", trace_id="0" * 32, **times)
     ratio = {"numerator": numerator, "denominator": denominator}
     return Split.objects.create(asset=asset, entry=entry, effective_at=noon(day), **ratio)
+
+
+def list_index(code, *closes):
+    """Have an index of the Banco Central with these values, each at the end of its day."""
+    asset = make_asset(f"BCB-{code}", "BRL")
+    Listing.objects.create(asset=asset, provider="bcb_sgs", external_id=code)
+    for day, price in closes:
+        at = noon(day).replace(hour=0) + timedelta(days=1)
+        close(asset, day, price, at=at)
+        quote(asset, price, at=at)

@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.rules.engine import entries
-from tests.rules import logs, oracle
-from tests.rules.logs import Engine
+from tests.rules import comparing, logs, oracle
+from tests.rules.comparing import Engine
 
 MANY = settings.default.max_examples
 
 
 def specs_of(log: Sequence[oracle.Entry]) -> dict[int, Any]:
     changes = [change for entry in log if isinstance(entry, oracle.RulesEntry) for change in entry.changes]
-    return {change.version_id: logs.spec_of(change.document) for change in changes if change.document}
+    return {change.version_id: comparing.spec_of(change.document) for change in changes if change.document}
 
 
 def reborn(engine: Engine, *, specs: dict[int, Any]) -> Engine:
@@ -28,15 +28,15 @@ def reborn(engine: Engine, *, specs: dict[int, Any]) -> Engine:
 @settings(max_examples=4 * MANY)
 @given(logs.logs())
 def test_the_engine_makes_the_transitions_of_the_oracle_with_the_same_evidence_and_states(log):
-    engine, reader, store, saved = Engine(), oracle.Reader(logs.CALENDARS), logs.Store(log), {}
+    engine, reader, store, saved = Engine(), oracle.Reader(logs.CALENDARS), comparing.Store(log), {}
     for entry in log:
         evaluation = engine.evaluate(store.entry_of(entry), store.before(entry.seq))
-        saved |= {(asset, rule): logs.state_of(one) for (rule, asset), one in evaluation.touched.items()}
+        saved |= {(asset, rule): comparing.state_of(one) for (rule, asset), one in evaluation.touched.items()}
 
-        made = [logs.made(entry.seq, one) for one in evaluation.transitions]
-        assert made == [logs.expected(one) for one in reader.read(entry)]
-        states = {key: logs.expected_state(instance) for key, instance in reader.instances.items()}
-        assert {key: logs.state_of(engine.status_of_instance(key[1], key[0])) for key in states} == states
+        made = [comparing.made(entry.seq, one) for one in evaluation.transitions]
+        assert made == [comparing.expected(one) for one in reader.read(entry)]
+        states = {key: comparing.expected_state(instance) for key, instance in reader.instances.items()}
+        assert {key: comparing.state_of(engine.status_of_instance(key[1], key[0])) for key in states} == states
         # Who writes down what was touched, after each entry, has it all.
         assert {key: saved.get(key) for key in states} == states
 
@@ -44,7 +44,7 @@ def test_the_engine_makes_the_transitions_of_the_oracle_with_the_same_evidence_a
 @settings(max_examples=MANY)
 @given(logs.logs(), st.one_of(st.sets(st.integers(1, 30)), st.just(set(range(31)))))
 def test_an_engine_rebuilt_from_checkpoints_goes_on_as_the_one_that_lived(log, cuts):
-    lived, rebuilt, store, specs = Engine(), Engine(), logs.Store(log), specs_of(log)
+    lived, rebuilt, store, specs = Engine(), Engine(), comparing.Store(log), specs_of(log)
     for entry in log:
         one = lived.evaluate(store.entry_of(entry), store.before(entry.seq))
         other = rebuilt.evaluate(store.entry_of(entry), store.before(entry.seq))
@@ -61,7 +61,7 @@ def test_an_engine_rebuilt_from_checkpoints_goes_on_as_the_one_that_lived(log, c
 @settings(max_examples=MANY)
 @given(logs.logs())
 def test_windows_filled_anew_after_every_entry_see_what_those_that_lived_see(log):
-    lived, filled, store = Engine(), Engine(), logs.Store(log)
+    lived, filled, store = Engine(), Engine(), comparing.Store(log)
     for index, entry in enumerate(log):
         seq = 2 * index + 1
         one = lived.evaluate(store.entry_of(entry), store.before(entry.seq))
@@ -88,7 +88,7 @@ def test_rules_that_come_to_an_asset_together_are_evaluated_in_the_order_of_thei
         oracle.RulesEntry(seq=3, as_of=begin + 3 * second, changes=(change(3), change(2))),
         quote(4, 150),
     ]
-    engine, store = Engine(), logs.Store(log)
+    engine, store = Engine(), comparing.Store(log)
     made = [engine.evaluate(store.entry_of(entry), store.before(entry.seq)).transitions for entry in log]
 
     assert [one.rule_id for one in made[-1]] == [1, 2, 3]

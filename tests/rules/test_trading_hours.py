@@ -19,7 +19,7 @@ from apps.rules.explain import parts_of
 from apps.rules.models import RuleChange, Transition
 from apps.rules.why import why
 from tests.builders import START, TRACE, above, append_quotes, make_feed, make_owner, make_rule
-from tests.rules import logs, oracle
+from tests.rules import comparing, oracle, oracle_conditions
 
 QUIET = {"kind": "stale", "after": "1h"}
 VERSION = {"condition": QUIET}
@@ -31,7 +31,7 @@ def moment(written):
 
 
 def micro(written):
-    return oracle.microseconds_at(moment(written).isoformat())
+    return oracle_conditions.microseconds_at(moment(written).isoformat())
 
 
 def sessions(days, opens, closes):
@@ -64,7 +64,7 @@ def steps_of_the_oracle(log):
 
 
 def steps_of_the_engine(log):
-    engine, store = Engine(), logs.Store(log)
+    engine, store = Engine(), comparing.Store(log)
     return [one for part in log for one in engine.evaluate(store.entry_of(part), store.before(part.seq)).transitions]
 
 

@@ -211,6 +211,34 @@ def test_to_silence_is_one_silence_of_an_hour_for_each_rule_and_asset(client, ad
     assert not AlertEvent.objects.filter(kind="acknowledged").exists()
 
 
+def test_alerts_are_silenced_until_they_are_over(client, ada):
+    message = notify_of(ada, "BTC-USD", "ETH-USD", "SOL-USD")
+    path = path_to("Silence until over", message)
+    end("SOL-USD")
+    assert headings(client.get(path)) == ["Silence until over?"]
+    assert is_untouched()
+
+    first, second = (client.post(path) for _ in range(2))
+
+    assert headings(first) == ["Done"]
+    assert "2 of 3 silenced until they are over." in first.text
+    assert "The rest was silenced already, or is over." in first.text
+    assert headings(second) == ["It was done already"]
+    found = Silence.objects.values_list("alert__asset__symbol", "owner", "author", "ends_at", "comment")
+    comment = "Silence until over, by the link in a message to Phone"
+    assert set(found) == {(symbol, ada.pk, ada.pk, None, comment) for symbol in ("BTC-USD", "ETH-USD")}
+    assert Silence.objects.count() == 2
+
+
+def test_a_link_does_not_silence_an_alert_that_was_handed_to_somebody_else(client, ada):
+    message = notify_of(ada, "BTC-USD")
+    Alert.objects.update(owner=make_owner("bob"))
+
+    client.post(path_to("Silence until over", message))
+
+    assert not Silence.objects.exists()
+
+
 def test_a_second_silence_is_made_only_where_none_is_in_force(client, ada):
     message = notify_of(ada, "BTC-USD", "ETH-USD")
     now = timezone.now()
@@ -254,10 +282,11 @@ def test_a_silence_holds_back_what_comes_next_of_the_rule(client, ada):
 
 @pytest.mark.servers
 @pytest.mark.django_db(transaction=True)
-def test_of_two_clicks_at_once_one_silences(ada):
+@pytest.mark.parametrize("action", ["silence", "silence_alert"])
+def test_of_two_clicks_at_once_one_silences(ada, action):
     message = notify_of(ada, "BTC-USD")
 
-    results = at_once(*[lambda: perform_action(message=message, action="silence", now=timezone.now())] * 2)
+    results = at_once(*[lambda: perform_action(message=message, action=action, now=timezone.now())] * 2)
 
     assert sorted(result.done for result in results) == [0, 1]
     assert Silence.objects.count() == 1

@@ -102,6 +102,13 @@ def test_wrong_rows_are_listed_and_nothing_is_recorded_in_any_portfolio(client, 
     assert ImportFile.objects.exists()
 
 
+def test_what_is_wrong_with_a_row_that_becomes_two_transactions_is_listed_once(client, savings):
+    header = "Entrada/Saída,Data,Movimentação,Produto,Instituição,Quantidade,Preço unitário,Valor da Operação"
+    row = "Credito,02/01/2024,Bonificação em Ativos,ITSA4 - Itausa,XP,1,5,-"
+    send(client, savings, f"{header}\n{row}".encode())
+    assert "1 row is wrong, so nothing is recorded" in confirm(client, savings).text
+
+
 def test_rows_that_are_left_out_are_listed_with_why(client, savings):
     header = "Entrada/Saída,Data,Movimentação,Produto,Instituição,Quantidade,Preço unitário,Valor da Operação"
     rows = [

@@ -1,8 +1,8 @@
 """The pages of portfolios outside the admin."""
 
 import csv
+import html
 import io
-import json
 import re
 from datetime import timedelta
 
@@ -11,7 +11,6 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.portfolios.nights import record_night
-from apps.sources.models import Listing
 from tests.builders import make_owner
 from tests.portfolios.making import noon
 from tests.portfolios.rows import (
@@ -26,6 +25,7 @@ from tests.portfolios.rows import (
     sold,
     split_of,
 )
+from tests.site.portfolio_pages import cells, page
 
 pytestmark = pytest.mark.django_db
 
@@ -45,17 +45,6 @@ def acme():
 @pytest.fixture
 def savings(ada):
     return make_portfolio(ada)
-
-
-def page(client, name, portfolio, *more, **query):
-    return client.get(reverse(name, args=[portfolio.pk, *more]), query)
-
-
-def cells(text, table=0):
-    """Return the rows of a table as texts."""
-    found = re.findall(r"<tbody>(.*?)</tbody>", text, re.DOTALL)[table]
-    rows = re.findall(r"<tr>(.*?)</tr>", found, re.DOTALL)
-    return [[re.sub(r"<[^>]*>", "", one).strip() for one in re.findall(r"<td.*?</td>", row, re.DOTALL)] for row in rows]
 
 
 def test_who_is_not_signed_in_is_sent_to_sign_in(client, savings):
@@ -149,6 +138,74 @@ def test_each_sum_opens_into_the_transactions_that_it_is_made_of(client, savings
     assert page(client, "portfolio_parts", savings, "booked").status_code == 404
 
 
+def test_parts_say_by_which_price_and_exchange_rate(client, ada):
+    euro, acme, other = (
+        make_asset("EUR-USD", "USD", base_currency="EUR"),
+        make_asset("ACME", "USD"),
+        make_asset("OTHER"),
+    )
+    close(euro, "2024-01-01", "1.25")
+    close(acme, "2024-01-31", "200", at=noon("2024-01-31"))
+    savings, theirs = make_portfolio(ada), make_portfolio(ada, "Other")
+    moved = columns("2024-02-02", "transfer", asset=acme, quantity="2", to_portfolio=theirs)
+    brought = columns("2024-03-02", "delivery_in", asset=other, quantity="1", amount="5", currency="EUR")
+    record(
+        savings,
+        bought(acme, currency="USD", fee="10"),
+        sold(acme, currency="USD", rate="0.5", fee="4", fee_currency="EUR"),
+        moved,
+        brought,
+    )
+    by = "0.8: EUR-USD 1 / 1.25 of 2024-01-01T20:00"
+    fees = cells(page(client, "portfolio_parts", savings, "fees").text)
+    assert [row[2:] for row in fees] == [["4", "4 EUR", ""], ["8", "10 USD", by]]
+    [sale] = cells(page(client, "portfolio_parts", savings, "realised").text)
+    # 500 USD at 0.5 for 320 EUR; a part of 0.4 of the fee of the purchase, 8 EUR, and that of the sale.
+    assert sale[2:] == [
+        *("-70", "7.2", "-77.2", "4", "2024-01-02", "500 USD", "0.5, written", "400 USD"),
+        *("320", "50", "-120"),
+    ]
+    flows = {row[1]: row[2:] for row in cells(page(client, "portfolio_parts", savings, "flows").text)}
+    assert flows == {
+        "delivery in OTHER": ["not known", "5 EUR", ""],
+        "transfer ACME": ["-320", "2 × 200 USD of 2024-01-31 12:00", by],
+        "sell ACME": ["-246", "500 USD, fee 4 EUR", "0.5, written"],
+        "buy ACME": ["808", "1 000 USD, fee 10 USD", by],
+    }
+    assert cells(page(client, "portfolio_parts", theirs, "flows").text)[0][2:] == [
+        *("320", "2 × 200 USD of 2024-01-31 12:00", by)
+    ]
+    [moving] = [row for row in cells(page(client, "holding", savings, acme.pk).text, 3) if row[1] == "transfer"]
+    assert moving[-1] == f"200 USD of 2024-01-31 12:00; {by}"
+
+
+def test_what_was_sold_of_one_asset_is_listed(client, ada, savings, acme):
+    other = make_asset("OTHER")
+    record(savings, bought(acme, fee="10"), bought(other), sold(acme, fee="2"), sold(other, amount="404"))
+    text = page(client, "holding", savings, acme.pk).text
+    realised = {row[0]: row[1] for row in cells(text, 2)}
+    assert realised["Gain of what was sold, before costs"] == "100"
+    assert realised["Gain of what was sold, after costs"] == "94"
+    address = re.search(r'href="(\S*/of/realised/\S*)"', text)[1]
+    sales = client.get(address).text
+    assert [row[1] for row in cells(sales)] == ["sell ACME"]
+    assert "<b>100 EUR</b> in all, 94 after costs." in sales
+    assert len(cells(page(client, "portfolio_parts", savings, "realised").text)) == 2
+    # What it never held, and the flows, which are of no asset.
+    for name, pk in (("realised", 999_999), ("realised", "x"), ("flows", acme.pk)):
+        assert page(client, "portfolio_parts", savings, name, asset=pk).status_code == 404
+
+
+def test_parts_come_500_at_a_time(client, savings, acme):
+    record(savings, *(columns("2024-01-02", "fee", asset=acme, amount=str(n), currency="EUR") for n in range(1, 503)))
+    first = page(client, "portfolio_parts", savings, "fees").text
+    more = html.unescape(re.search(r'href="(\?newer[^"]*)">Older ones \((\d+)\)', first)[1])
+    second = client.get(reverse("portfolio_parts", args=[savings.pk, "fees"]) + more).text
+    amounts = [int(row[2]) for text in (first, second) for row in cells(text)]
+    assert (len(cells(first)), sorted(amounts)) == (500, list(range(1, 503)))
+    assert "Older ones" not in second
+
+
 def test_what_is_missing_is_said_and_never_zero(client, savings, acme):
     other = make_asset("OTHER", "USD")
     record(savings, bought(acme), bought(other, currency="USD"))
@@ -222,97 +279,6 @@ def test_cash_is_shown_in_each_currency(client, ada):
     assert cells(text, 0) == [["EUR", "1 000", "1 000", ""]]
 
 
-@pytest.fixture
-def two_years(savings, acme):
-    """A purchase of two years ago and one of last year, and prices since."""
-    today = timezone.now().date()
-    for back, price in ((731, "100"), (366, "100"), (180, "120"), (1, "110")):
-        close(acme, str(today - timedelta(days=back)), price)
-    quote(acme, "110", at=timezone.now() - timedelta(minutes=1))
-    record(
-        savings,
-        bought(acme, day=str(today - timedelta(days=730))),
-        bought(acme, day=str(today - timedelta(days=170)), amount="1200"),
-        now=timezone.now(),
-    )
-    return savings
-
-
-def figures(text):
-    found = re.findall(r"<div><dt>(.*?)</dt><dd>(.*?)</dd><dd>(.*?)</dd></div>", text)
-    return {name: (figure, wording) for name, figure, wording in found}
-
-
-def test_performance_of_a_year(client, two_years):
-    answer = page(client, "performance", two_years, period="1y")
-    shown = figures(answer.text)
-    assert shown["Time-weighted return"][0] == "10 %"
-    assert shown["Largest fall from a peak"][0] == "8.33 %"
-    money, wording = shown["Money-weighted return (XIRR)"]
-    assert money == "0 %"
-    assert wording.endswith("per year")
-    chart = json.loads(re.search(r'<script type="application/json">(.*?)</script>', answer.text)[1])
-    assert (chart["low"][-1]["y"], len(chart["low"]), len(chart["spots"][0]["points"])) == (2200, 366, 1)
-
-
-def test_nothing_shorter_than_a_year_is_annualised(client, two_years):
-    shown = figures(page(client, "performance", two_years, period="3m").text)
-    assert shown["Money-weighted return (XIRR)"] == (
-        "−8.33 %",
-        "the annual rate at which the flows of these days are worth nothing, over 92 days, not annualised",
-    )
-
-
-def test_returns_begin_after_the_last_day_without_a_price(client, savings, acme):
-    close(acme, "2024-01-10", "100")
-    close(acme, "2024-01-12", "110")
-    record(savings, bought(acme))
-    text = page(client, "performance", savings, **{"from": "2024-01-01", "to": "2024-01-31"}).text
-    assert "From 2024-01-11 to 2024-01-31. Before that, nothing was held, or the value is not known." in text
-    assert figures(text)["Time-weighted return"][0] == "10 %"
-
-
-def test_performance_beside_an_asset_in_the_base_currency(client, two_years):
-    today = timezone.now().date()
-    euro, index = make_asset("EUR-USD", "USD", base_currency="EUR"), make_asset("INDEX", "USD")
-    for asset, before, now in ((euro, "1", "1.25"), (index, "100", "150")):
-        close(asset, str(today - timedelta(days=400)), before)
-        quote(asset, now, at=timezone.now() - timedelta(minutes=1))
-        close(asset, str(today), now, at=timezone.now() - timedelta(minutes=1))
-    text = page(client, "performance", two_years, period="1y", benchmark="index").text
-    assert figures(text)["Benchmark: INDEX"] == ("20 %", "its price in EUR over the same days, without income")
-    assert "There is no asset NONE." in page(client, "performance", two_years, benchmark="NONE").text
-    odd = page(client, "performance", two_years, benchmark="<script>").text
-    assert "There is no asset &lt;SCRIPT&gt;." in odd
-
-
-def test_the_first_page_loads_the_chart_and_the_comparison_of_a_year(client, two_years):
-    first = page(client, "portfolio", two_years).text
-    address = reverse("portfolio_performance_part", args=[two_years.pk])
-    assert f'id="performance" data-from="{address}"' in first
-    # Without the script, the form opens the page of performance.
-    assert f'action="{reverse("performance", args=[two_years.pk])}" class="period" data-into="performance"' in first
-    for query in ({}, {"benchmark": "ACME"}):
-        part = page(client, "portfolio_performance_part", two_years, **query).text
-        whole = page(client, "performance", two_years, **query).text
-        assert figures(part) == figures(whole)
-        assert '<canvas class="price-chart"' in part
-        assert "<html" not in part
-    assert "Benchmark: ACME" in figures(part)
-
-
-def test_an_asset_without_a_price_then_is_no_benchmark(client, two_years):
-    make_asset("INDEX")
-    text = page(client, "performance", two_years, benchmark="INDEX").text
-    assert figures(text)["Benchmark: INDEX"][0] == "not known"
-
-
-def test_an_odd_period_is_a_year(client, two_years):
-    year = figures(page(client, "performance", two_years, period="1y").text)
-    for query in ({"period": "x"}, {"from": "x", "to": "2024-01-01"}, {"from": "2999-01-01", "to": "2999-01-02"}):
-        assert figures(page(client, "performance", two_years, **query).text) == year
-
-
 @pytest.mark.parametrize("name", ["portfolio", "performance"])
 def test_a_page_costs_the_same_however_much_it_shows(client, savings, acme, name, django_assert_max_num_queries):
     def statements():
@@ -355,41 +321,3 @@ def test_two_days_that_are_not_known_are_not_the_same(client, savings, acme):
     record_night(portfolio_id=savings.pk, now=noon("2024-02-02"))
     [row] = cells(page(client, "portfolio_nights", savings).text)
     assert row[2:] == ["not known flows 0", *["not known"] * 4]
-
-
-@pytest.fixture
-def reais(ada):
-    """A portfolio in reais that gave 21 % in January and February 2024, and 10 % of it in January."""
-    petr = make_asset("PETR4", "BRL")
-    for day, price in (("2024-01-01", "100"), ("2024-01-31", "110"), ("2024-02-29", "121")):
-        close(petr, day, price)
-    portfolio = make_portfolio(ada, "Reais", base="BRL")
-    record(portfolio, bought(petr, "2024-01-01", currency="BRL"))
-    return portfolio
-
-
-def list_index(code, *closes):
-    """Have an index of the Banco Central with these values, each at the end of its day."""
-    asset = make_asset(f"BCB-{code}", "BRL")
-    Listing.objects.create(asset=asset, provider="bcb_sgs", external_id=code)
-    for day, price in closes:
-        at = noon(day).replace(hour=0) + timedelta(days=1)
-        close(asset, day, price, at=at)
-        quote(asset, price, at=at)
-
-
-def test_a_portfolio_in_reais_is_shown_beside_the_cdi_and_after_inflation(client, reais):
-    period = {"from": "2024-01-02", "to": "2024-02-29"}
-    assert figures(page(client, "performance", reais, **period).text).keys() & {"% of CDI", "Real return"} == set()
-    list_index("12", ("2024-01-01", "100"), ("2024-02-29", "110"))
-    list_index("433", ("2023-12-31", "100"), ("2024-01-31", "101"))
-    shown = figures(page(client, "performance", reais, **period).text)
-    assert shown["% of CDI"] == ("210 %", "of the time-weighted return; the CDI gave 10 % over the same days")
-    # 1.1 / 1.01 - 1
-    assert shown["Real return"] == (
-        "8.91 %",
-        "after the IPCA, 1 % in the months that ended up to 2024-01-31; it is published up to 2024-01-31",
-    )
-    reais.base_currency = "EUR"
-    reais.save()
-    assert "% of CDI" not in figures(page(client, "performance", reais, **period).text)

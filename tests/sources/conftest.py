@@ -10,6 +10,7 @@ from apps.market import cache
 from apps.sources.providers import http
 from apps.sources.providers.protocol import ProviderUnavailable
 from apps.sources.providers.registry import PROVIDERS
+from tests.sources.pairs import LIMITS
 from tests.sources.scripted import Scripted
 
 
@@ -54,4 +55,20 @@ def scripted(monkeypatch):
     """Return a live provider under the name `scripted`."""
     provider = Scripted()
     monkeypatch.setitem(PROVIDERS, "scripted", provider)
+    return provider
+
+
+@pytest.fixture
+def first(monkeypatch):
+    """Return the provider that is asked first."""
+    provider = Scripted(slug="first", limits=LIMITS)
+    monkeypatch.setitem(PROVIDERS, "first", provider)
+    return provider
+
+
+@pytest.fixture
+def second(monkeypatch):
+    """Return the provider that is asked next."""
+    provider = Scripted(slug="second", limits=LIMITS)
+    monkeypatch.setitem(PROVIDERS, "second", provider)
     return provider

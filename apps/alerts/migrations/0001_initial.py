@@ -49,6 +49,8 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ['-opened_at', '-id'],
                 'permissions': [('send_system_alerts', "Can send alerts about the installation (Alertmanager's webhook)"), ('view_system_alerts', 'Can see alerts about the installation')],
+                'indexes': [models.Index(fields=['-opened_at', '-id'], name='alert_newest_first'), models.Index(condition=models.Q(('kind', 'health'), ('resolved_at', None)), fields=['id'], name='health_alert_open'), models.Index(condition=models.Q(('acknowledged_at', None), ('resolved_at', None)), fields=['id'], name='alert_unacknowledged')],
+                'constraints': [models.UniqueConstraint(condition=models.Q(('resolved_at', None)), fields=('rule', 'asset'), name='one_open_alert_per_rule_and_asset'), models.UniqueConstraint(condition=models.Q(('kind', 'system')), fields=('fingerprint', 'reported_start'), name='one_alert_per_fingerprint_and_start'), models.CheckConstraint(condition=models.Q(('resolved_at', None), ('resolved_at__gte', models.F('opened_at')), _connector='OR'), name='alert_resolved_after_it_opened'), models.UniqueConstraint(condition=models.Q(('kind__in', ['health', 'reconciliation']), ('owner__isnull', False), ('resolved_at', None)), fields=('owner', 'subject', 'subject_id'), name='one_open_alert_per_owner_and_subject'), models.UniqueConstraint(condition=models.Q(('kind', 'health'), ('owner', None), ('resolved_at', None)), fields=('subject', 'subject_id'), name='one_open_health_alert_of_operators_per_subject'), models.CheckConstraint(condition=models.Q(models.Q(('asset', None), ('entry', None), ('rule', None), ('version', None), models.Q(models.Q(('kind', 'system'), ('owner', None), ('subject', '')), models.Q(('kind', 'health'), models.Q(('subject', ''), _negated=True)), models.Q(('kind', 'reconciliation'), ('owner__isnull', False), ('subject', 'portfolio')), _connector='OR')), models.Q(('asset__isnull', False), ('entry__isnull', False), ('rule__isnull', False), ('version__isnull', False), models.Q(('kind__in', ['system', 'health', 'reconciliation']), _negated=True), ('owner__isnull', False), ('subject', '')), _connector='OR'), name='alert_of_a_rule_or_a_subject_or_the_system')],
             },
         ),
         migrations.CreateModel(
@@ -68,54 +70,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['id'],
+                'indexes': [models.Index(fields=['transaction', 'id'], name='alert_event_as_committed')],
+                'constraints': [models.UniqueConstraint(condition=models.Q(('kind', 'corrected'), _negated=True), fields=('alert', 'kind'), name='one_event_per_alert_and_kind'), models.UniqueConstraint(condition=models.Q(('kind', 'corrected')), fields=('alert', 'entry'), name='one_correction_per_alert_and_entry')],
             },
-        ),
-        migrations.AddIndex(
-            model_name='alert',
-            index=models.Index(fields=['-opened_at', '-id'], name='alert_newest_first'),
-        ),
-        migrations.AddIndex(
-            model_name='alert',
-            index=models.Index(condition=models.Q(('kind', 'health'), ('resolved_at', None)), fields=['id'], name='health_alert_open'),
-        ),
-        migrations.AddIndex(
-            model_name='alert',
-            index=models.Index(condition=models.Q(('acknowledged_at', None), ('resolved_at', None)), fields=['id'], name='alert_unacknowledged'),
-        ),
-        migrations.AddConstraint(
-            model_name='alert',
-            constraint=models.UniqueConstraint(condition=models.Q(('resolved_at', None)), fields=('rule', 'asset'), name='one_open_alert_per_rule_and_asset'),
-        ),
-        migrations.AddConstraint(
-            model_name='alert',
-            constraint=models.UniqueConstraint(condition=models.Q(('kind', 'system')), fields=('fingerprint', 'reported_start'), name='one_alert_per_fingerprint_and_start'),
-        ),
-        migrations.AddConstraint(
-            model_name='alert',
-            constraint=models.CheckConstraint(condition=models.Q(('resolved_at', None), ('resolved_at__gte', models.F('opened_at')), _connector='OR'), name='alert_resolved_after_it_opened'),
-        ),
-        migrations.AddConstraint(
-            model_name='alert',
-            constraint=models.UniqueConstraint(condition=models.Q(('kind__in', ['health', 'reconciliation']), ('owner__isnull', False), ('resolved_at', None)), fields=('owner', 'subject', 'subject_id'), name='one_open_alert_per_owner_and_subject'),
-        ),
-        migrations.AddConstraint(
-            model_name='alert',
-            constraint=models.UniqueConstraint(condition=models.Q(('kind', 'health'), ('owner', None), ('resolved_at', None)), fields=('subject', 'subject_id'), name='one_open_health_alert_of_operators_per_subject'),
-        ),
-        migrations.AddConstraint(
-            model_name='alert',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('asset', None), ('entry', None), ('rule', None), ('version', None), models.Q(models.Q(('kind', 'system'), ('owner', None), ('subject', '')), models.Q(('kind', 'health'), models.Q(('subject', ''), _negated=True)), models.Q(('kind', 'reconciliation'), ('owner__isnull', False), ('subject', 'portfolio')), _connector='OR')), models.Q(('asset__isnull', False), ('entry__isnull', False), ('rule__isnull', False), ('version__isnull', False), models.Q(('kind__in', ['system', 'health', 'reconciliation']), _negated=True), ('owner__isnull', False), ('subject', '')), _connector='OR'), name='alert_of_a_rule_or_a_subject_or_the_system'),
-        ),
-        migrations.AddIndex(
-            model_name='alertevent',
-            index=models.Index(fields=['transaction', 'id'], name='alert_event_as_committed'),
-        ),
-        migrations.AddConstraint(
-            model_name='alertevent',
-            constraint=models.UniqueConstraint(condition=models.Q(('kind', 'corrected'), _negated=True), fields=('alert', 'kind'), name='one_event_per_alert_and_kind'),
-        ),
-        migrations.AddConstraint(
-            model_name='alertevent',
-            constraint=models.UniqueConstraint(condition=models.Q(('kind', 'corrected')), fields=('alert', 'entry'), name='one_correction_per_alert_and_entry'),
         ),
     ]

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -31,8 +31,6 @@ from apps.market.services.owning import create_asset, create_bare_feed
 from apps.notation import SECOND
 
 SERIES_MOST = 1_000  # Of one owner.
-# Nobody fetches a feed that is made of others.
-NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 class TooDeep(SeriesInvalid):
@@ -268,7 +266,6 @@ def _make_feed(owner_id: int | None, leg_feeds: Collection[int], *, key: str) ->
         name=f"derived-{secrets.token_hex(6)}",
         interval_seconds=max(leg.interval_seconds for leg in legs),
         jump_percent=0,
-        next_slot=NEVER,
     )
     queries.every_feed().filter(pk=feed.pk).update(is_live=legs[0].is_live)
     derived = DerivedFeed.objects.create(feed=feed, key=key)

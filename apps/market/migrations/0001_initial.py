@@ -7,47 +7,8 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
-import apps.market.models
-
-
-def partition(apps, schema_editor):
-    """Partition the quotes by day on PostgreSQL: a day is dropped in a moment, and its index fits into memory."""
-    if schema_editor.connection.vendor != "postgresql":
-        return
-    schema_editor.execute("ALTER TABLE market_quote RENAME TO market_quote_plain")
-    schema_editor.execute("CREATE TABLE market_quote (LIKE market_quote_plain INCLUDING ALL) PARTITION BY RANGE (at)")
-    schema_editor.execute("DROP TABLE market_quote_plain")
-    # Every row of these is updated with each entry: room for the new version on the same page spares the indexes.
-    schema_editor.execute("ALTER TABLE market_latestquote SET (fillfactor = 50)")
-    schema_editor.execute("ALTER TABLE market_feedhead SET (fillfactor = 50)")
-
-
-# Table -> the columns whose change may give rules other assets; making and deleting assets may too.
-COLUMNS_OF_CHANGES = {"market_asset": ("feed_id", "calendar", "tags", "symbol", "signed"), "market_feed": ("name",)}
-
-
-def mark_changes_of_assets(apps, schema_editor):
-    """Write an AssetsChange after each such statement, whoever made it: no code needs to remember it."""
-    is_postgresql = schema_editor.connection.vendor == "postgresql"
-    # Each database's way to write a row with nothing but the next id, and to compare what may be NULL.
-    next_id, differs = ("DEFAULT", "IS DISTINCT FROM") if is_postgresql else ("NULL", "IS NOT")
-    mark = f"INSERT INTO market_assetschange (id) VALUES ({next_id});"  # noqa: S608 (words of our own)
-    if is_postgresql:
-        schema_editor.execute(
-            "CREATE FUNCTION market_mark_assets_change() RETURNS trigger LANGUAGE plpgsql AS "
-            f"$$ BEGIN {mark} RETURN NULL; END $$"
-        )
-        mark = "EXECUTE FUNCTION market_mark_assets_change()"
-    else:
-        mark = f"BEGIN {mark} END"
-    for change in ("insert", "delete"):
-        each = "FOR EACH STATEMENT" if is_postgresql else ""
-        schema_editor.execute(f"CREATE TRIGGER market_asset_{change} AFTER {change} ON market_asset {each} {mark}")
-    for table, columns in COLUMNS_OF_CHANGES.items():
-        changed = " OR ".join(f"OLD.{column} {differs} NEW.{column}" for column in columns)
-        schema_editor.execute(
-            f"CREATE TRIGGER {table}_update AFTER UPDATE ON {table} FOR EACH ROW WHEN ({changed}) {mark}"
-        )
+import apps.market.models.fields
+from apps.market.migrations import _statements
 
 
 class Migration(migrations.Migration):
@@ -70,25 +31,6 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name='Asset',
-            fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('symbol', models.CharField(help_text='Like BTC-USD.', max_length=64, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9][A-Z0-9._:/-]{0,63}\\Z', 'Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD).')])),
-                ('name', models.CharField(blank=True, help_text='What people call it.', max_length=128, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
-                ('currency', models.CharField(blank=True, help_text='What its price is in, like USD. A provider whose listing is in another currency is not asked.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use 2 to 12 capital letters and digits (like USD).')])),
-                ('base_currency', models.CharField(blank=True, help_text='Of an exchange rate: the currency of which 1 unit costs the price, like EUR for EUR-USD. Portfolios convert by it.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use 2 to 12 capital letters and digits (like USD).')])),
-                ('calendar', models.CharField(blank=True, help_text='The exchange whose trading hours it has, like XNYS; blank: always open. A silence counts open hours only.', max_length=16)),
-                ('signed', models.BooleanField(default=False, help_text='Its price may be 0 or less, like that of a spread. Rules in percent do not apply to it, and no price of it waits to be confirmed.')),
-                ('has_flows', models.BooleanField(default=False, editable=False, help_text='Money that comes or goes moves it too, as it does the value of a portfolio. No rule compares it with its past.')),
-                ('tags', models.JSONField(blank=True, default=list, help_text='A list of words that rules can choose by: ["crypto"].')),
-            ],
-            options={
-                'ordering': ['symbol'],
-                'indexes': [models.Index(condition=models.Q(('base_currency', ''), _negated=True), fields=['base_currency'], name='asset_is_a_rate')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('base_currency', ''), models.Q(models.Q(('currency', ''), _negated=True), models.Q(('currency', models.F('base_currency')), _negated=True)), _connector='OR'), name='asset_rate_is_between_two_currencies')],
-            },
-        ),
-        migrations.CreateModel(
             name='Feed',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -102,10 +44,33 @@ class Migration(migrations.Migration):
                 ('is_enabled', models.BooleanField(default=True, help_text='Off: nothing is fetched; what is stored is still evaluated.')),
                 ('is_live', models.BooleanField(default=False, editable=False)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('owner', models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='owned_feeds', to=settings.AUTH_USER_MODEL)),
             ],
             options={
                 'ordering': ['name'],
                 'permissions': [('push_quotes', 'Can push quotes into feeds')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('interval_seconds__gte', 1), ('interval_seconds__lte', 604800)), name='feed_interval_from_1_second_to_7_days'), models.CheckConstraint(condition=models.Q(('switch_step_percent__gte', 0), ('switch_step_percent__lte', 100)), name='feed_switch_step_percent_in_range'), models.CheckConstraint(condition=models.Q(('silent_after_seconds', None), models.Q(('silent_after_seconds__gte', models.F('interval_seconds')), ('silent_after_seconds__range', (10, 2592000))), _connector='OR'), name='feed_silent_after_its_interval', violation_error_message='It is silent after its interval at the earliest, and after 10 s to 30 days.'), models.CheckConstraint(condition=models.Q(('jump_percent__gte', 0), ('jump_percent__lte', 1000000)), name='feed_jump_percent_in_range'), models.CheckConstraint(condition=models.Q(models.Q(('id__gte', -1), ('owner', None)), models.Q(('id__lt', -1), ('owner__isnull', False)), _connector='OR'), name='feed_has_an_owner_as_its_id_says'), models.CheckConstraint(condition=models.Q(('name', 'owned'), _negated=True), name='feed_name_is_not_that_of_owned_feeds', violation_error_message='Metrics and logs call the feeds of owners owned; take another name.')],
+            },
+        ),
+        migrations.CreateModel(
+            name='Asset',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('symbol', models.CharField(help_text='Like BTC-USD.', max_length=64, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9][A-Z0-9._:/-]{0,63}\\Z', 'Use 1 to 64 capital letters, digits and . _ : / - (like BTC-USD).')])),
+                ('name', models.CharField(blank=True, help_text='What people call it.', max_length=128, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
+                ('currency', models.CharField(blank=True, help_text='What its price is in, like USD. A provider whose listing is in another currency is not asked.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use 2 to 12 capital letters and digits (like USD).')])),
+                ('base_currency', models.CharField(blank=True, help_text='Of an exchange rate: the currency of which 1 unit costs the price, like EUR for EUR-USD. Portfolios convert by it.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use 2 to 12 capital letters and digits (like USD).')])),
+                ('calendar', models.CharField(blank=True, help_text='The exchange whose trading hours it has, like XNYS; blank: always open. A silence counts open hours only.', max_length=16)),
+                ('signed', models.BooleanField(default=False, help_text='Its price may be 0 or less, like that of a spread. Rules in percent do not apply to it, and no price of it waits to be confirmed.')),
+                ('has_flows', models.BooleanField(default=False, editable=False, help_text='Money that comes or goes moves it too, as it does the value of a portfolio. No rule compares it with its past.')),
+                ('tags', models.JSONField(blank=True, default=list, help_text='A list of words that rules can choose by: ["crypto"].')),
+                ('feed', models.ForeignKey(blank=True, help_text='Where its quotes come from.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='assets', to='market.feed')),
+                ('owner', models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='owned_assets', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'ordering': ['symbol'],
+                'indexes': [models.Index(condition=models.Q(('base_currency', ''), _negated=True), fields=['base_currency'], name='asset_is_a_rate'), models.Index(fields=['symbol'], name='asset_by_symbol')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('base_currency', ''), models.Q(models.Q(('currency', ''), _negated=True), models.Q(('currency', models.F('base_currency')), _negated=True)), _connector='OR'), name='asset_rate_is_between_two_currencies'), models.UniqueConstraint(condition=models.Q(('owner', None)), fields=('symbol',), name='one_asset_per_symbol'), models.UniqueConstraint(condition=models.Q(('owner__isnull', False)), fields=('owner', 'symbol'), name='one_asset_per_owner_and_symbol'), models.CheckConstraint(condition=models.Q(models.Q(('id__gte', -1), ('owner', None)), models.Q(('id__lt', -1), ('owner__isnull', False)), _connector='OR'), name='asset_has_an_owner_as_its_id_says')],
             },
         ),
         migrations.CreateModel(
@@ -132,11 +97,14 @@ class Migration(migrations.Migration):
                 ('is_superseded', models.BooleanField(default=False)),
                 ('trace_id', models.CharField(max_length=32)),
                 ('evaluated_at', models.DateTimeField(null=True)),
+                ('feed', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='entries', to='market.feed')),
             ],
             options={
                 'verbose_name': 'feed entry',
                 'verbose_name_plural': 'feed entries',
                 'ordering': ['-id'],
+                'indexes': [models.Index(condition=models.Q(('kind__in', ('quotes', 'rules', 'series')), _negated=True), fields=['id'], name='entry_of_the_past'), models.Index(condition=models.Q(('evaluated_at', None)), fields=['received_at'], name='entry_not_evaluated'), models.Index(fields=['feed', 'received_at'], name='entry_by_receipt'), models.Index(condition=models.Q(('switched__isnull', False)), fields=['feed', 'seq'], name='entry_switched')],
+                'constraints': [models.UniqueConstraint(fields=('feed', 'seq'), name='one_entry_per_feed_and_seq'), models.UniqueConstraint(fields=('feed', 'slot', 'part'), name='one_entry_per_feed_slot_and_part')],
             },
         ),
         migrations.CreateModel(
@@ -145,10 +113,10 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('at', models.DateTimeField()),
                 ('provider', models.CharField(max_length=32)),
-                ('factor', apps.market.models.FactorField(max_length=64)),
+                ('factor', apps.market.models.fields.FactorField(max_length=64)),
                 ('before', models.CharField(max_length=32)),
                 ('before_at', models.DateTimeField()),
-                ('before_factor', apps.market.models.FactorField(max_length=64)),
+                ('before_factor', apps.market.models.fields.FactorField(max_length=64)),
                 ('asset', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='switches', to='market.asset')),
                 ('entry', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='switches', to='market.feedentry')),
                 ('until_entry', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='ended_switches', to='market.feedentry')),
@@ -163,20 +131,26 @@ class Migration(migrations.Migration):
             fields=[
                 ('asset', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='latest', serialize=False, to='market.asset')),
                 ('at', models.DateTimeField()),
-                ('price', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
+                ('price', apps.market.models.fields.PriceField(decimal_places=18, max_digits=31)),
                 ('provider', models.CharField(blank=True, max_length=32)),
             ],
+            options={
+                'constraints': [models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='latest_price_in_range')],
+            },
         ),
         migrations.CreateModel(
             name='UnconfirmedQuote',
             fields=[
                 ('asset', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='unconfirmed', serialize=False, to='market.asset')),
                 ('at', models.DateTimeField()),
-                ('price', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
+                ('price', apps.market.models.fields.PriceField(decimal_places=18, max_digits=31)),
                 ('volume', models.DecimalField(decimal_places=8, max_digits=29, null=True)),
                 ('provider', models.CharField(max_length=32)),
                 ('times', models.PositiveSmallIntegerField(default=1)),
             ],
+            options={
+                'constraints': [models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='unconfirmed_price_in_range')],
+            },
         ),
         migrations.CreateModel(
             name='AssetAlias',
@@ -208,21 +182,24 @@ class Migration(migrations.Migration):
                 ('pk', models.CompositePrimaryKey('asset_id', 'resolution', 'at', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('resolution', models.PositiveIntegerField(choices=[(60, '1m'), (3600, '1h'), (86400, '1d')])),
                 ('at', models.DateTimeField()),
-                ('open', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
-                ('high', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
-                ('low', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
-                ('close', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
+                ('open', apps.market.models.fields.PriceField(decimal_places=18, max_digits=31)),
+                ('high', apps.market.models.fields.PriceField(decimal_places=18, max_digits=31)),
+                ('low', apps.market.models.fields.PriceField(decimal_places=18, max_digits=31)),
+                ('close', apps.market.models.fields.PriceField(decimal_places=18, max_digits=31)),
                 ('count', models.PositiveIntegerField()),
                 ('first_at', models.DateTimeField()),
                 ('last_at', models.DateTimeField()),
                 ('low_at', models.DateTimeField()),
                 ('high_at', models.DateTimeField()),
                 ('volume', models.DecimalField(decimal_places=8, max_digits=29, null=True)),
-                ('price_time', apps.market.models.WholeNumberField()),
-                ('square_time', apps.market.models.WholeNumberField()),
+                ('price_time', apps.market.models.fields.WholeNumberField()),
+                ('square_time', apps.market.models.fields.WholeNumberField()),
                 ('seen', models.JSONField(null=True)),
                 ('asset', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='candles', to='market.asset')),
             ],
+            options={
+                'constraints': [models.CheckConstraint(condition=models.Q(('high__lte', Decimal('1E+12')), ('low__gte', Decimal('-1E+12')), ('high__gte', models.F('open')), ('low__lte', models.F('open')), ('high__gte', models.F('close')), ('low__lte', models.F('close'))), name='candle_prices_in_range')],
+            },
         ),
         migrations.CreateModel(
             name='EvaluationCursor',
@@ -254,6 +231,9 @@ class Migration(migrations.Migration):
                 ('is_cache_stale', models.BooleanField(default=False)),
                 ('totals', models.JSONField(default=dict)),
             ],
+            options={
+                'indexes': [models.Index(fields=['next_slot'], name='feed_head_due'), models.Index(fields=['last_slot'], name='feed_head_ahead'), models.Index(condition=models.Q(('is_cache_stale', True)), fields=['feed'], name='feed_head_cache_stale')],
+            },
         ),
         migrations.CreateModel(
             name='RollupCursor',
@@ -262,43 +242,20 @@ class Migration(migrations.Migration):
                 ('seq', models.PositiveBigIntegerField(default=0)),
             ],
         ),
-        migrations.AddConstraint(
-            model_name='feed',
-            constraint=models.CheckConstraint(condition=models.Q(('interval_seconds__gte', 1), ('interval_seconds__lte', 604800)), name='feed_interval_from_1_second_to_7_days'),
-        ),
-        migrations.AddConstraint(
-            model_name='feed',
-            constraint=models.CheckConstraint(condition=models.Q(('switch_step_percent__gte', 0), ('switch_step_percent__lte', 100)), name='feed_switch_step_percent_in_range'),
-        ),
-        migrations.AddConstraint(
-            model_name='feed',
-            constraint=models.CheckConstraint(condition=models.Q(('silent_after_seconds', None), models.Q(('silent_after_seconds__gte', models.F('interval_seconds')), ('silent_after_seconds__range', (10, 2592000))), _connector='OR'), name='feed_silent_after_its_interval', violation_error_message='It is silent after its interval at the earliest, and after 10 s to 30 days.'),
-        ),
-        migrations.AddConstraint(
-            model_name='feed',
-            constraint=models.CheckConstraint(condition=models.Q(('jump_percent__gte', 0), ('jump_percent__lte', 1000000)), name='feed_jump_percent_in_range'),
-        ),
-        migrations.AddField(
-            model_name='asset',
-            name='feed',
-            field=models.ForeignKey(blank=True, help_text='Where its quotes come from.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='assets', to='market.feed'),
-        ),
-        migrations.AddField(
-            model_name='feedentry',
-            name='feed',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='entries', to='market.feed'),
-        ),
         migrations.CreateModel(
             name='Quote',
             fields=[
                 ('pk', models.CompositePrimaryKey('asset_id', 'at', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('asset', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='quotes', to='market.asset')),
                 ('at', models.DateTimeField()),
-                ('price', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
+                ('price', apps.market.models.fields.PriceField(decimal_places=18, max_digits=31)),
                 ('volume', models.DecimalField(decimal_places=8, max_digits=29, null=True)),
                 ('entry', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='quotes', to='market.feedentry')),
                 ('late', models.BooleanField(default=False)),
             ],
+            options={
+                'constraints': [models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='quote_price_in_range'), models.CheckConstraint(condition=models.Q(('volume', None), models.Q(('volume__gte', 0), ('volume__lte', Decimal('1E+20'))), _connector='OR'), name='quote_volume_in_range')],
+            },
         ),
         migrations.CreateModel(
             name='SupersededQuote',
@@ -306,12 +263,15 @@ class Migration(migrations.Migration):
                 ('pk', models.CompositePrimaryKey('asset_id', 'at', 'until_entry_id', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('asset', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='market.asset')),
                 ('at', models.DateTimeField()),
-                ('price', apps.market.models.PriceField(decimal_places=18, max_digits=31)),
+                ('price', apps.market.models.fields.PriceField(decimal_places=18, max_digits=31)),
                 ('volume', models.DecimalField(decimal_places=8, max_digits=29, null=True)),
                 ('entry', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='superseded_quotes', to='market.feedentry')),
                 ('late', models.BooleanField(default=False)),
                 ('until_entry', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='corrected_quotes', to='market.feedentry')),
             ],
+            options={
+                'constraints': [models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='superseded_price_in_range')],
+            },
         ),
         migrations.CreateModel(
             name='Correction',
@@ -321,10 +281,6 @@ class Migration(migrations.Migration):
                 ('removed', models.PositiveIntegerField(default=0)),
                 ('days', models.JSONField(default=list)),
             ],
-        ),
-        migrations.AddConstraint(
-            model_name='supersededquote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='superseded_price_in_range'),
         ),
         migrations.CreateModel(
             name='Split',
@@ -340,96 +296,6 @@ class Migration(migrations.Migration):
                 'ordering': ['effective_at', 'id'],
                 'constraints': [models.UniqueConstraint(fields=('asset', 'effective_at', 'numerator', 'denominator'), name='one_split_per_asset_time_and_ratio'), models.CheckConstraint(condition=models.Q(('numerator__gte', 1), ('numerator__lte', 100000), ('denominator__gte', 1), ('denominator__lte', 100000), models.Q(('numerator', models.F('denominator')), _negated=True)), name='split_ratio_in_range')],
             },
-        ),
-        migrations.AddConstraint(
-            model_name='latestquote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='latest_price_in_range'),
-        ),
-        migrations.AddConstraint(
-            model_name='unconfirmedquote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='unconfirmed_price_in_range'),
-        ),
-        migrations.AddConstraint(
-            model_name='candle',
-            constraint=models.CheckConstraint(condition=models.Q(('high__lte', Decimal('1E+12')), ('low__gte', Decimal('-1E+12')), ('high__gte', models.F('open')), ('low__lte', models.F('open')), ('high__gte', models.F('close')), ('low__lte', models.F('close'))), name='candle_prices_in_range'),
-        ),
-        migrations.AddIndex(
-            model_name='feedhead',
-            index=models.Index(fields=['next_slot'], name='feed_head_due'),
-        ),
-        migrations.AddIndex(
-            model_name='feedhead',
-            index=models.Index(fields=['last_slot'], name='feed_head_ahead'),
-        ),
-        migrations.AddIndex(
-            model_name='feedhead',
-            index=models.Index(condition=models.Q(('is_cache_stale', True)), fields=['feed'], name='feed_head_cache_stale'),
-        ),
-        migrations.AddIndex(
-            model_name='feedentry',
-            index=models.Index(condition=models.Q(('kind__in', ('quotes', 'rules', 'series')), _negated=True), fields=['id'], name='entry_of_the_past'),
-        ),
-        migrations.AddIndex(
-            model_name='feedentry',
-            index=models.Index(condition=models.Q(('evaluated_at', None)), fields=['received_at'], name='entry_not_evaluated'),
-        ),
-        migrations.AddIndex(
-            model_name='feedentry',
-            index=models.Index(fields=['feed', 'received_at'], name='entry_by_receipt'),
-        ),
-        migrations.AddIndex(
-            model_name='feedentry',
-            index=models.Index(condition=models.Q(('switched__isnull', False)), fields=['feed', 'seq'], name='entry_switched'),
-        ),
-        migrations.AddConstraint(
-            model_name='feedentry',
-            constraint=models.UniqueConstraint(fields=('feed', 'seq'), name='one_entry_per_feed_and_seq'),
-        ),
-        migrations.AddConstraint(
-            model_name='feedentry',
-            constraint=models.UniqueConstraint(fields=('feed', 'slot', 'part'), name='one_entry_per_feed_slot_and_part'),
-        ),
-        migrations.AddConstraint(
-            model_name='quote',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', Decimal('-1E+12')), ('price__lte', Decimal('1E+12'))), name='quote_price_in_range'),
-        ),
-        migrations.AddConstraint(
-            model_name='quote',
-            constraint=models.CheckConstraint(condition=models.Q(('volume', None), models.Q(('volume__gte', 0), ('volume__lte', Decimal('1E+20'))), _connector='OR'), name='quote_volume_in_range'),
-        ),
-        migrations.AddField(
-            model_name='asset',
-            name='owner',
-            field=models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='owned_assets', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='feed',
-            name='owner',
-            field=models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='owned_feeds', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddIndex(
-            model_name='asset',
-            index=models.Index(fields=['symbol'], name='asset_by_symbol'),
-        ),
-        migrations.AddConstraint(
-            model_name='asset',
-            constraint=models.UniqueConstraint(condition=models.Q(('owner', None)), fields=('symbol',), name='one_asset_per_symbol'),
-        ),
-        migrations.AddConstraint(
-            model_name='asset',
-            constraint=models.UniqueConstraint(condition=models.Q(('owner__isnull', False)), fields=('owner', 'symbol'), name='one_asset_per_owner_and_symbol'),
-        ),
-        migrations.AddConstraint(
-            model_name='asset',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('id__gte', -1), ('owner', None)), models.Q(('id__lt', -1), ('owner__isnull', False)), _connector='OR'), name='asset_has_an_owner_as_its_id_says'),
-        ),
-        migrations.AddConstraint(
-            model_name='feed',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('id__gte', -1), ('owner', None)), models.Q(('id__lt', -1), ('owner__isnull', False)), _connector='OR'), name='feed_has_an_owner_as_its_id_says'),
-        ),
-        migrations.AddConstraint(
-            model_name='feed',
-            constraint=models.CheckConstraint(condition=models.Q(('name', 'owned'), _negated=True), name='feed_name_is_not_that_of_owned_feeds', violation_error_message='Metrics and logs call the feeds of owners owned; take another name.'),
         ),
         migrations.CreateModel(
             name='Derivation',
@@ -509,6 +375,6 @@ class Migration(migrations.Migration):
             },
         ),
         # Migrating backwards drops the tables anyway.
-        migrations.RunPython(partition, migrations.RunPython.noop),
-        migrations.RunPython(mark_changes_of_assets, migrations.RunPython.noop),
+        migrations.RunPython(_statements.partition, migrations.RunPython.noop),
+        migrations.RunPython(_statements.mark_changes_of_assets, migrations.RunPython.noop),
     ]

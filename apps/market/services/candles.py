@@ -1,80 +1,29 @@
 """Candles, rolled up from the quotes of a feed's evaluated entries: a copy that is kept for longer than they are."""
 
 import logging
-from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from itertools import groupby, islice, pairwise
-from operator import attrgetter
-from typing import Any, NamedTuple
 
-from django.db import OperationalError, connection, transaction
-from django.db.models import Exists, OuterRef, QuerySet
-from django.db.models.expressions import RawSQL
+from django.db import OperationalError, transaction
 from django.db.models.functions import TruncDay
 from psycopg.errors import QueryCanceled
 
-from apps.market import domain, queries
-from apps.market.domain import ONE, Switch, epoch_microseconds, from_epoch_microseconds, price_units, scaled, slot_of
+from apps.market import queries
+from apps.market.domain import epoch_microseconds, from_epoch_microseconds, slot_of
+from apps.market.merging import Span, by_span, merged, seen_at
 from apps.market.models import Candle, EvaluationCursor, FeedEntry, Quote, RollupCursor
+from apps.market.services.storing import rows_of, store
 
 logger = logging.getLogger(__name__)
 
 # One transaction: so long may a prune or a second roll-up have to wait, and so much may a crash cost.
 ENTRIES_AT_ONCE, QUOTES_AT_ONCE = 5_000, 50_000
+_KEYS_AT_ONCE = 500
 MINUTE, HOUR, DAY = Candle.Resolution
 _MINUTE = MINUTE * 1_000_000
 # Resolution -> that of the candles it is made of; minutes are made of quotes. Days are not made of minutes, which are
 # not kept for ever.
 _PARTS: Mapping[int, int] = {HOUR: MINUTE, DAY: HOUR}
-
-
-class Span(NamedTuple):
-    """The quotes of one asset in a span that begins at `at`; a quote is the smallest one. Fields as in `Candle`, times
-    in microseconds: PostgreSQL's driver takes ten times as long for a time as for an integer."""
-
-    asset_id: int
-    at: int
-    open: Decimal
-    high: Decimal
-    low: Decimal
-    close: Decimal
-    count: int
-    first_at: int
-    last_at: int
-    low_at: int
-    high_at: int
-    volume: Decimal | None
-    price_time: int
-    square_time: int
-    seen: Sequence[int] | None = None
-
-
-_TIMES = ("at", "first_at", "last_at", "low_at", "high_at")
-_KEY = ("asset_id", "resolution", "at")
-_VALUES = Span._fields[2:]
-_UPSERT = """
-    INSERT INTO market_candle (resolution, {columns})
-    SELECT %s, {values} FROM unnest({arrays}) AS made ({columns})
-    ON CONFLICT (asset_id, resolution, at) DO UPDATE SET {changes}
-""".format(  # noqa: S608 (names of our own)
-    columns=", ".join(Span._fields),
-    values=", ".join(
-        f"'epoch'::timestamptz + {name} * interval '1 microsecond'" if name in _TIMES else name for name in Span._fields
-    ),
-    arrays=", ".join(
-        f"%s::{'bigint' if name in (*_TIMES, 'asset_id', 'count') else 'jsonb' if name == 'seen' else 'numeric'}[]"
-        for name in Span._fields
-    ),
-    changes=", ".join(f"{name} = excluded.{name}" for name in _VALUES),
-)
-# A candle that counts more than can be found now stands: quotes that are kept no more make no candle smaller.
-_UNLESS_SMALLER = "WHERE excluded.count >= market_candle.count"
-_KEYS_AT_ONCE = 500
-# COPY's text of a null; rows that are written at once.
-_NULL = r"\N"
-_ROWS_AT_ONCE = 1_000
 
 
 def roll_up(*, feed_id: int) -> bool:
@@ -202,10 +151,10 @@ def _roll_up_between(entries: Sequence[FeedEntry], *, first: datetime, last: dat
         since = max(day, slot_of(at=first, interval_seconds=MINUTE))
         until = min(day + timedelta(days=1), _end(last, MINUTE))
         added = _minutes(asset_ids[day], entry_ids=entry_ids, since=since, until=until)
-        _store(added, resolution=MINUTE)
+        store(added, resolution=MINUTE)
         for resolution in _PARTS:
-            added = [_merged(parts, at=at) for (_, at), parts in _by_span(added, resolution)]
-            _store(_with_stored(added, resolution=resolution), resolution=resolution)
+            added = [merged(parts, at=at) for (_, at), parts in by_span(added, resolution)]
+            store(_with_stored(added, resolution=resolution), resolution=resolution)
 
 
 def _with_stored(added: Sequence[Span], *, resolution: int) -> list[Span]:
@@ -219,7 +168,7 @@ def _with_stored(added: Sequence[Span], *, resolution: int) -> list[Span]:
         resolution=resolution,
         at__in=[from_epoch_microseconds(at) for at in {one.at for one in added}],
     )
-    known = {(one.asset_id, one.at): one for one in map(Span._make, _rows(stored.order_by(), *Span._fields))}
+    known = {(one.asset_id, one.at): one for one in map(Span._make, rows_of(stored.order_by(), *Span._fields))}
     made: list[Span] = []
     touched = set()
     for one in added:
@@ -227,7 +176,7 @@ def _with_stored(added: Sequence[Span], *, resolution: int) -> list[Span]:
         if wider is None:
             made.append(one)
         elif wider.last_at < one.first_at - one.first_at % _MINUTE:
-            made.append(_merged((wider, one), at=one.at))
+            made.append(merged((wider, one), at=one.at))
         else:
             touched.add((one.asset_id, one.at))
     return made + _candles(resolution, touched) if touched else made
@@ -264,7 +213,7 @@ def _put(made: Sequence[Span], keys: set[tuple[int, int]], *, resolution: int) -
         for begin in range(0, len(times), _KEYS_AT_ONCE):
             some = times[begin : begin + _KEYS_AT_ONCE]
             Candle.objects.filter(asset=asset_id, resolution=resolution, at__in=some).delete()
-    _store(made, resolution=resolution, unless_smaller=False)
+    store(made, resolution=resolution, unless_smaller=False)
 
 
 def forget_between(asset_id: int, *, since: datetime, until: datetime) -> None:
@@ -290,37 +239,17 @@ def _minutes(
     # By hand, one minute at a time: where each quote is a minute of its own, groupby() takes as long as all the rest.
     minute: list[Span] = []
     asset, begins, is_wanted = 0, 0, False
-    for asset_id, at, price, volume, entry_id in _rows(quotes, "asset_id", "at", "price", "volume", "entry_id"):
+    for asset_id, at, price, volume, entry_id in rows_of(quotes, "asset_id", "at", "price", "volume", "entry_id"):
         if at - begins >= _MINUTE or asset_id != asset:
             if is_wanted:
-                made.append(_merged(minute, at=begins))
+                made.append(merged(minute, at=begins))
             minute, asset, begins, is_wanted = [], asset_id, at - at % _MINUTE, False
-        seen = _seen_at(at, price, switches[asset_id]) if asset_id in switches else None
+        seen = seen_at(at, price, switches[asset_id]) if asset_id in switches else None
         minute.append(Span(asset_id, begins, price, price, price, price, 1, at, at, at, at, volume, 0, 0, seen))
         is_wanted = is_wanted or entry_id in entry_ids or (asset_id, begins) in touched
     if is_wanted:
-        made.append(_merged(minute, at=begins))
+        made.append(merged(minute, at=begins))
     return made
-
-
-def _by_span(parts: Iterable[Span], resolution: int) -> Iterable[tuple[tuple[int, int], list[Span]]]:
-    """Group parts, sorted by asset and time, by asset and the beginning of the candle that they fall into.
-
-    One group at a time: with tens of thousands of lists the garbage collector takes a third of the time.
-    """
-    span = resolution * 1_000_000
-    for key, group in groupby(parts, lambda one: (one.asset_id, one.at - one.at % span)):
-        yield key, list(group)
-
-
-def _seen_at(at: int, price: Decimal, switches: Sequence[Switch]) -> Sequence[int] | None:
-    """Return what windows see of a quote, where that is not its price."""
-    place = bisect_right(switches, at, key=attrgetter("at"))
-    factor = switches[place - 1].factor if place else ONE
-    if factor == ONE:
-        return None
-    seen = scaled(price_units(price), *factor)
-    return (seen, at, seen, at, seen, seen, 0, 0)
 
 
 def _candles(resolution: int, touched: set[tuple[int, int]]) -> list[Span]:
@@ -332,175 +261,5 @@ def _candles(resolution: int, touched: set[tuple[int, int]]) -> list[Span]:
         at__gte=from_epoch_microseconds(min(beginnings)),
         at__lt=from_epoch_microseconds(max(beginnings) + resolution * 1_000_000),
     )
-    parts = map(Span._make, _rows(stored.order_by("asset_id", "at"), *Span._fields))
-    return [_merged(some, at=key[1]) for key, some in _by_span(parts, resolution) if key in touched]
-
-
-def _rows(stored: QuerySet[Any], *names: str) -> Iterable[Sequence[Any]]:
-    """Return these columns of rows, times in microseconds."""
-    if connection.vendor == "postgresql":
-        times = {name: f"{name}_microseconds" for name in names if name in _TIMES}
-        stored = stored.annotate(**{alias: _microseconds(name) for name, alias in times.items()})
-        return stored.values_list(*(times.get(name, name) for name in names))
-    return (
-        [epoch_microseconds(value) if name in _TIMES else value for name, value in zip(names, row, strict=True)]
-        for row in stored.values_list(*names)
-    )
-
-
-def _microseconds(name: str) -> RawSQL:
-    return RawSQL(f"(extract(epoch FROM {name}) * 1000000)::bigint", [])  # noqa: S611 (names of our own)
-
-
-def _merged(parts: Sequence[Span], *, at: int) -> Span:
-    """Return the span that is made of these of one asset, oldest first."""
-    first, last = parts[0], parts[-1]
-    if len(parts) == 1:
-        return first if first.at == at else first._replace(at=at)
-    low = high = first
-    for part in parts:
-        if part.low <= low.low:
-            low = part
-        if part.high >= high.high:
-            high = part
-    price_time, square_time = sum(part.price_time for part in parts), sum(part.square_time for part in parts)
-    # From one part's last quote to the next part's first its closing price was in force.
-    for before, after in pairwise(parts):
-        units = price_units(before.close)
-        weighted = units * (after.first_at - before.last_at)
-        price_time += weighted
-        square_time += units * weighted
-    volumes = [part.volume for part in parts if part.volume is not None]
-    return Span(
-        asset_id=first.asset_id,
-        at=at,
-        open=first.open,
-        high=high.high,
-        low=low.low,
-        close=last.close,
-        count=sum(part.count for part in parts),
-        first_at=first.first_at,
-        last_at=last.last_at,
-        low_at=low.low_at,
-        high_at=high.high_at,
-        volume=min(sum(volumes, Decimal(0)), domain.VOLUME_HIGHEST) if volumes else None,
-        price_time=price_time,
-        square_time=square_time,
-        seen=_seen_in(parts) if any(part.seen is not None for part in parts) else None,
-    )
-
-
-def _seen_in(parts: Sequence[Span]) -> Sequence[int]:
-    """Return what windows see of these parts together, as `Candle.seen` has it."""
-    views = [one.seen or _as_given(one) for one in parts]
-    low_at, low = views[0][1:3]
-    high_at, high = views[0][3:5]
-    price_time = square_time = 0
-    for part, after, view in zip(parts, [*parts[1:], None], views, strict=True):
-        if view[2] <= low:
-            low_at, low = view[1:3]
-        if view[4] >= high:
-            high_at, high = view[3:5]
-        # From its last quote to the next part's first its closing price was in force.
-        weighted = view[5] * (after.first_at - part.last_at) if after is not None else 0
-        price_time += view[6] + weighted
-        square_time += view[7] + view[5] * weighted
-    return (views[0][0], low_at, low, high_at, high, views[-1][5], price_time, square_time)
-
-
-def _as_given(one: Span) -> Sequence[int]:
-    opened, low, high, closed = (price_units(price) for price in (one.open, one.low, one.high, one.close))
-    return (opened, one.low_at, low, one.high_at, high, closed, one.price_time, one.square_time)
-
-
-def _store(made: Sequence[Span], *, resolution: int, unless_smaller: bool = True) -> None:
-    """Store candles in place of those that count no more quotes, or of any."""
-    if not made:
-        return
-    if connection.vendor == "postgresql":
-        if _is_stored_between(made, resolution=resolution):
-            statement = f"{_UPSERT} {_UNLESS_SMALLER}" if unless_smaller else _UPSERT
-            with connection.cursor() as cursor:
-                cursor.execute(statement, [int(resolution), *map(_array, zip(*made, strict=True))])
-        else:
-            _copy(made, resolution=resolution)
-        return
-    times = [from_epoch_microseconds(one.at) for one in made]
-    known = Candle.objects.filter(resolution=resolution, at__gte=min(times), at__lte=max(times))
-    counts = {
-        (asset_id, epoch_microseconds(at)): count
-        for asset_id, at, count in known.values_list("asset_id", "at", "count")
-    }
-    if not unless_smaller:
-        counts = {}
-    rows = (one._asdict() for one in made if one.count >= counts.get((one.asset_id, one.at), 0))
-    Candle.objects.bulk_create(
-        (
-            Candle(resolution=resolution, **row | {name: from_epoch_microseconds(row[name]) for name in _TIMES})
-            for row in rows
-        ),
-        batch_size=200,
-        update_conflicts=True,
-        unique_fields=_KEY,
-        update_fields=_VALUES,
-    )
-
-
-def _is_stored_between(made: Sequence[Span], *, resolution: int) -> bool:
-    """Tell whether one of these assets has a candle between the first and the last of these: by a step into the index
-    for each asset."""
-    stored = Candle.objects.filter(asset=OuterRef("pk"), resolution=resolution, at__range=_bounds(made))
-    return (
-        queries.every_asset().filter(pk__in={one.asset_id for one in made}).filter(Exists(stored)).order_by().exists()
-    )
-
-
-def _bounds(made: Sequence[Span]) -> tuple[datetime, datetime]:
-    """Return the beginnings of the first and the last of these."""
-    times = [one.at for one in made]
-    return from_epoch_microseconds(min(times)), from_epoch_microseconds(max(times))
-
-
-def _copy(made: Sequence[Span], *, resolution: int) -> None:
-    """Store candles of which none is there, by COPY: for minutes, of which most are new, in a third of the time.
-
-    If another process made one meanwhile, the primary key refuses the COPY, and the next run upserts.
-    """
-    columns = f"resolution, {', '.join(Span._fields)}"
-    written = _Written()
-    rows = (f"{int(resolution)}\t{_copy_row(one, written)}" for one in made)
-    with connection.cursor() as cursor, cursor.copy(f"COPY market_candle ({columns}) FROM STDIN") as copy:
-        # In pieces, so that PostgreSQL stores one while the next is written.
-        while piece := "".join(islice(rows, _ROWS_AT_ONCE)):
-            copy.write(piece)
-
-
-class _Written(dict[int, str]):
-    """Microseconds -> the time as COPY reads it; most times are equal."""
-
-    def __missing__(self, at: int) -> str:
-        text = self[at] = str(from_epoch_microseconds(at))
-        return text
-
-
-def _copy_row(one: Span, written: _Written) -> str:
-    # Unpacked, since a name of a tuple takes longer to look up than a local one, and there are many.
-    asset_id, at, opened, high, low, close, count, first_at, last_at, low_at, high_at, volume, *sums, seen = one
-    # Of one quote the four prices are one object, which is written once. str() takes a third of the time of a format.
-    price = str(opened)
-    return (
-        f"{asset_id}\t{written[at]}\t{price}\t{price if high is opened else str(high)}\t"
-        f"{price if low is opened else str(low)}\t{price if close is opened else str(close)}\t{count}\t"
-        f"{written[first_at]}\t{written[last_at]}\t{written[low_at]}\t{written[high_at]}\t"
-        f"{_NULL if volume is None else volume}\t{sums[0]}\t{sums[1]}\t{_NULL if seen is None else list(seen)}\n"
-    )
-
-
-def _array(values: Iterable[object]) -> str:
-    """Return PostgreSQL's text of an array of numbers, times or lists of them: a driver's array takes five times as
-    long."""
-    return "{" + ",".join(["NULL" if one is None else _text(one) for one in values]) + "}"
-
-
-def _text(value: object) -> str:
-    return f'"{list(value)}"' if isinstance(value, Sequence) else str(value)
+    parts = map(Span._make, rows_of(stored.order_by("asset_id", "at"), *Span._fields))
+    return [merged(some, at=key[1]) for key, some in by_span(parts, resolution) if key in touched]

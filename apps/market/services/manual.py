@@ -2,7 +2,6 @@
 owner's."""
 
 import secrets
-from datetime import UTC, datetime
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -12,8 +11,7 @@ from apps.market.queries import MANUAL_FEED, every_asset, every_feed
 from apps.market.services.owning import create_asset, create_bare_feed
 
 MANUAL_MOST = 1_000  # Of one owner.
-# Nobody fetches it. Prices are of days.
-_NEVER = datetime(9999, 12, 31, tzinfo=UTC)
+# Prices are of days.
 _INTERVAL_SECONDS = 86_400
 
 
@@ -33,5 +31,5 @@ def _feed_of(owner_id: int) -> Feed:
     known = every_feed().filter(name__startswith=MANUAL_FEED, owner=owner_id).order_by("pk").first()
     if known is not None:
         return known
-    given = {"interval_seconds": _INTERVAL_SECONDS, "next_slot": _NEVER, "is_enabled": False, "jump_percent": 0}
+    given = {"interval_seconds": _INTERVAL_SECONDS, "is_enabled": False, "jump_percent": 0}
     return create_bare_feed(owner_id=owner_id, name=f"{MANUAL_FEED}{secrets.token_hex(6)}", is_live=True, **given)

@@ -1,5 +1,6 @@
 """Assets and feeds of one owner: made with ids that say so, and deleted with all that was stored of them."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -20,6 +21,9 @@ from apps.market.models import (
 from apps.market.queries import assets_of, every_asset, every_feed
 from apps.market.services.moving import AssetStays
 from apps.owned_ids import new_owned_id
+
+# When a feed is due that nothing fetches.
+_NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 def create_asset(*, owner_id: int | None, symbol: str, **columns: Any) -> Asset:
@@ -43,14 +47,13 @@ def create_asset(*, owner_id: int | None, symbol: str, **columns: Any) -> Asset:
 
 
 def create_bare_feed(*, owner_id: int | None, name: str, interval_seconds: int, **columns: Any) -> Feed:
-    """Return a new feed without sources, with its head and evaluation cursor, in the caller's transaction. columns:
-    next_slot of its head, and further ones of the feed. Raises ValidationError."""
-    next_slot = columns.pop("next_slot")
+    """Return a new feed without sources, which nothing fetches, with its head and evaluation cursor, in the caller's
+    transaction. columns: further ones of the feed. Raises ValidationError."""
     pk = None if owner_id is None else new_owned_id()
     feed = Feed(pk=pk, owner_id=owner_id, name=name, interval_seconds=interval_seconds, **columns)
     feed.full_clean(exclude=["id", "owner"])
     feed.save(force_insert=True)
-    FeedHead.objects.create(feed=feed, next_slot=next_slot)
+    FeedHead.objects.create(feed=feed, next_slot=_NEVER)
     EvaluationCursor.objects.create(feed=feed)
     return feed
 

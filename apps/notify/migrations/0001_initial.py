@@ -54,6 +54,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['name'],
+                'constraints': [models.UniqueConstraint(fields=('owner', 'name'), name='one_channel_per_owner_and_name'), models.CheckConstraint(condition=models.Q(models.Q(('quiet_from', None), ('quiet_until', None)), models.Q(('quiet_from__isnull', False), ('quiet_until__isnull', False), models.Q(('quiet_from', models.F('quiet_until')), _negated=True)), _connector='OR'), name='quiet_hours_have_a_beginning_and_another_end'), models.CheckConstraint(condition=models.Q(('group_wait_seconds__range', (0, 600)), ('messages_per_minute__range', (0, 6000)), ('repeat_minutes__range', (0, 43200))), name='channel_waits_within_bounds')],
             },
         ),
         migrations.CreateModel(
@@ -61,7 +62,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('kind', models.CharField(choices=[('alert', 'alert'), ('test', 'test')], default='alert', max_length=6)),
-                ('status', models.CharField(choices=[('pending', 'pending'), ('sending', 'sending'), ('delivered', 'delivered'), ('failed', 'failed')], default='pending', max_length=9)),
+                ('status', models.CharField(choices=[('pending', 'pending'), ('sending', 'sending'), ('delivered', 'delivered'), ('failed', 'failed'), ('silenced', 'silenced')], default='pending', max_length=9)),
                 ('subject', models.CharField(max_length=255)),
                 ('text', models.TextField()),
                 ('items', models.JSONField(default=list)),
@@ -75,6 +76,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-created_at'],
+                'indexes': [models.Index(fields=['-created_at'], name='message_newest_first'), models.Index(fields=['channel', '-created_at'], name='message_newest_of_channel'), models.Index(condition=models.Q(('status__in', ['delivered', 'failed', 'silenced']), _negated=True), fields=['channel', 'next_attempt_at'], name='message_due'), models.Index(condition=models.Q(('status__in', ['delivered', 'failed', 'silenced']), _negated=True), fields=['next_attempt_at'], name='message_due_anywhere')],
             },
         ),
         migrations.CreateModel(
@@ -107,6 +109,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['message', 'number'],
+                'constraints': [models.UniqueConstraint(fields=('message', 'number'), name='one_attempt_per_message_and_number')],
             },
         ),
         migrations.CreateModel(
@@ -116,6 +119,9 @@ class Migration(migrations.Migration):
                 ('channel', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='rule_channels', to='notify.channel')),
                 ('rule', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='rule_channels', to='rules.rule')),
             ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('rule', 'channel'), name='one_link_per_rule_and_channel')],
+            },
         ),
         migrations.CreateModel(
             name='Silence',
@@ -124,9 +130,10 @@ class Migration(migrations.Migration):
                 ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ('severity', models.CharField(blank=True, choices=[('info', 'info'), ('warning', 'warning'), ('critical', 'critical')], help_text='Empty: of any severity, critical ones too.', max_length=8)),
                 ('starts_at', models.DateTimeField(help_text='UTC.')),
-                ('ends_at', models.DateTimeField(help_text='UTC. Then each channel gets what was deferred, in one message.')),
+                ('ends_at', models.DateTimeField(blank=True, help_text='UTC. Then each channel gets what was deferred, in one message.', null=True)),
                 ('comment', models.CharField(help_text='Why, for whoever reads it later.', max_length=200, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('alert', models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='silences', to='alerts.alert')),
                 ('asset', models.ForeignKey(blank=True, help_text='Empty: on any asset.', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='silences', to='market.asset')),
                 ('author', models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('owner', models.ForeignKey(blank=True, help_text="Whose alerts. Empty: everybody's, and those about this installation.", null=True, on_delete=django.db.models.deletion.CASCADE, related_name='silences', to=settings.AUTH_USER_MODEL)),
@@ -134,6 +141,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-starts_at', '-id'],
+                'indexes': [models.Index(fields=['ends_at'], name='silence_by_end')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('ends_at__gte', models.F('starts_at'))), name='silence_ends_after_it_starts'), models.CheckConstraint(condition=models.Q(models.Q(('alert', None), ('ends_at__isnull', False)), models.Q(('alert__isnull', False), ('asset', None), ('owner__isnull', False), ('rule', None), ('severity', '')), _connector='OR'), name='silence_has_an_end_or_is_of_one_alert'), models.UniqueConstraint(condition=models.Q(('ends_at', None)), fields=('alert',), name='one_lasting_silence_per_alert', violation_error_message='The alert is silenced already.')],
             },
         ),
         migrations.CreateModel(
@@ -141,7 +150,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('repeat', models.PositiveIntegerField(default=0)),
-                ('due_at', models.DateTimeField()),
+                ('due_at', models.DateTimeField(null=True)),
                 ('remind_at', models.DateTimeField(null=True)),
                 ('deferred_by', models.CharField(blank=True, choices=[('', 'nothing'), ('silence', 'a silence'), ('quiet', 'quiet hours')], default='', max_length=7)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
@@ -153,66 +162,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['id'],
+                'indexes': [models.Index(condition=models.Q(('message', None)), fields=['channel', 'due_at'], name='notification_unplanned'), models.Index(condition=models.Q(('message', None)), fields=['due_at'], name='notification_due'), models.Index(condition=models.Q(('remind_at__isnull', False)), fields=['remind_at'], name='notification_to_remind')],
+                'constraints': [models.UniqueConstraint(fields=('event', 'channel', 'repeat'), name='one_notification_per_event_channel_and_repeat'), models.CheckConstraint(condition=models.Q(('due_at__isnull', False), ('deferred_by', 'silence'), _connector='OR'), name='notification_is_due_or_silenced')],
             },
-        ),
-        migrations.AddConstraint(
-            model_name='channel',
-            constraint=models.UniqueConstraint(fields=('owner', 'name'), name='one_channel_per_owner_and_name'),
-        ),
-        migrations.AddConstraint(
-            model_name='channel',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('quiet_from', None), ('quiet_until', None)), models.Q(('quiet_from__isnull', False), ('quiet_until__isnull', False), models.Q(('quiet_from', models.F('quiet_until')), _negated=True)), _connector='OR'), name='quiet_hours_have_a_beginning_and_another_end'),
-        ),
-        migrations.AddConstraint(
-            model_name='channel',
-            constraint=models.CheckConstraint(condition=models.Q(('group_wait_seconds__range', (0, 600)), ('messages_per_minute__range', (0, 6000)), ('repeat_minutes__range', (0, 43200))), name='channel_waits_within_bounds'),
-        ),
-        migrations.AddIndex(
-            model_name='message',
-            index=models.Index(fields=['-created_at'], name='message_newest_first'),
-        ),
-        migrations.AddIndex(
-            model_name='message',
-            index=models.Index(fields=['channel', '-created_at'], name='message_newest_of_channel'),
-        ),
-        migrations.AddIndex(
-            model_name='message',
-            index=models.Index(condition=models.Q(('status__in', ['delivered', 'failed']), _negated=True), fields=['channel', 'next_attempt_at'], name='message_due'),
-        ),
-        migrations.AddIndex(
-            model_name='message',
-            index=models.Index(condition=models.Q(('status__in', ['delivered', 'failed']), _negated=True), fields=['next_attempt_at'], name='message_due_anywhere'),
-        ),
-        migrations.AddConstraint(
-            model_name='attempt',
-            constraint=models.UniqueConstraint(fields=('message', 'number'), name='one_attempt_per_message_and_number'),
-        ),
-        migrations.AddConstraint(
-            model_name='rulechannel',
-            constraint=models.UniqueConstraint(fields=('rule', 'channel'), name='one_link_per_rule_and_channel'),
-        ),
-        migrations.AddIndex(
-            model_name='silence',
-            index=models.Index(fields=['ends_at'], name='silence_by_end'),
-        ),
-        migrations.AddConstraint(
-            model_name='silence',
-            constraint=models.CheckConstraint(condition=models.Q(('ends_at__gte', models.F('starts_at'))), name='silence_ends_after_it_starts'),
-        ),
-        migrations.AddIndex(
-            model_name='notification',
-            index=models.Index(condition=models.Q(('message', None)), fields=['channel', 'due_at'], name='notification_unplanned'),
-        ),
-        migrations.AddIndex(
-            model_name='notification',
-            index=models.Index(condition=models.Q(('message', None)), fields=['due_at'], name='notification_due'),
-        ),
-        migrations.AddIndex(
-            model_name='notification',
-            index=models.Index(condition=models.Q(('remind_at__isnull', False)), fields=['remind_at'], name='notification_to_remind'),
-        ),
-        migrations.AddConstraint(
-            model_name='notification',
-            constraint=models.UniqueConstraint(fields=('event', 'channel', 'repeat'), name='one_notification_per_event_channel_and_repeat'),
         ),
     ]

@@ -2,6 +2,8 @@
 
 from apps.notify.services.actions import (
     ACTIONS,
+    SILENCE,
+    SILENCE_ALERT,
     Done,
     LinkInvalid,
     LinkOver,
@@ -38,13 +40,21 @@ from apps.notify.services.previewing import WouldSend, last_opening, sample_open
 from apps.notify.services.pruning import kept_since, prune_messages, prune_silences
 from apps.notify.services.reminding import enqueue_reminders, schedule_reminders
 from apps.notify.services.sending import deliver_next, note_dispatched
-from apps.notify.services.silencing import create_silence, end_silences, faults_of_silence, look_again
+from apps.notify.services.silencing import (
+    create_silence,
+    end_silences,
+    faults_of_silence,
+    look_again,
+    release_silenced,
+)
 
 __all__ = [
     "ACTIONS",
     "PREVIOUS_SECRET",
     "QUIET",
     "SECRET",
+    "SILENCE",
+    "SILENCE_ALERT",
     "ChannelStays",
     "Done",
     "LinkInvalid",
@@ -76,6 +86,7 @@ __all__ = [
     "prune_silences",
     "reconsider_quiet_hours",
     "redeliver",
+    "release_silenced",
     "retire_previous_secret",
     "rotate_secret",
     "sample_opening",

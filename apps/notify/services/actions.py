@@ -1,4 +1,5 @@
-"""What can be done by a link in a message: acknowledge, or silence for an hour. The link is signed, and expires."""
+"""What can be done by a link in a message: acknowledge, or silence for an hour or until it is over. The link is signed,
+and expires."""
 
 import uuid
 from collections import Counter
@@ -9,17 +10,18 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.core import signing
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.urls import reverse
 
 from apps.alerts.models import Alert
+from apps.alerts.queries import lock_open_alerts
 from apps.alerts.services import acknowledge
 from apps.notify import domain
 from apps.notify.models import Message, Silence
 from apps.notify.transports.protocol import Action
 
-ACKNOWLEDGE, SILENCE = "acknowledge", "silence"
-ACTIONS = {ACKNOWLEDGE: "Acknowledge", SILENCE: "Silence 1 h"}
+ACKNOWLEDGE, SILENCE, SILENCE_ALERT = "acknowledge", "silence", "silence_alert"
+ACTIONS = {ACKNOWLEDGE: "Acknowledge", SILENCE: "Silence 1 h", SILENCE_ALERT: "Silence until over"}
 VALID_FOR = timedelta(days=7)
 SILENCED_FOR = timedelta(hours=1)
 # A message about more assets of one rule silences the rule.
@@ -88,7 +90,22 @@ def perform_action(*, message: Message, action: str, now: datetime) -> Done:
         note = f"by the link in a message to {message.channel.name}"
         acknowledged = acknowledge(alerts=alerts, by=message.channel.owner, note=note, now=now)
         return Done(done=len(acknowledged), of=alerts.count())
+    if action == SILENCE_ALERT:
+        return _silence_alerts(message=message, alerts=alerts.filter(rule__isnull=False), now=now)
     return _silence(message=message, now=now)
+
+
+def _silence_alerts(*, message: Message, alerts: QuerySet[Alert], now: datetime) -> Done:
+    """Silence those of the alerts that are open, each until it is over. There may be many: each ends by itself."""
+    owner = message.channel.owner
+    # As create_silence locks them.
+    still_open = lock_open_alerts(alerts.filter(owner=owner).values_list("pk", flat=True))
+    silenced = Silence.objects.filter(alert__in=still_open, ends_at=None).values_list("alert", flat=True)
+    missing = sorted(set(still_open) - set(silenced))
+    comment = f"{ACTIONS[SILENCE_ALERT]}, by the link in a message to {message.channel.name}"
+    silences = [Silence(owner=owner, author=owner, alert_id=pk, starts_at=now, comment=comment) for pk in missing]
+    Silence.objects.bulk_create(silences, batch_size=1_000)
+    return Done(done=len(silences), of=alerts.count())
 
 
 def _silence(*, message: Message, now: datetime) -> Done:

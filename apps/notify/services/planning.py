@@ -34,7 +34,8 @@ def plan(*, channel_id: int, now: datetime) -> Decision:
 
     As soon as one notification is due, the others that wait with it go into the same message. A channel that has
     reached its limit for this minute waits on, with all of its notifications. Notifications that a silence or quiet
-    hours defer become due when those end.
+    hours defer become due when those end. Those of an alert that was silenced until it is over are not sent then: a
+    message with the status silenced records them.
     """
     with transaction.atomic():
         # One planner per channel at a time, and what is read is read after the lock: the notifications of one alert,
@@ -48,7 +49,8 @@ def plan(*, channel_id: int, now: datetime) -> Decision:
         if queries.is_at_its_limit(channel, now=now):
             return decide(is_at_limit=True, deferral=None)
         decided = _decide_each(notifications, now=now)
-        _defer(decided)
+        if silenced := _without_moot_reminders(_defer(decided)):
+            _record_silenced(silenced, channel=channel, now=now)
         notifications = _without_moot_reminders([one for one, decision, _ in decided if decision is Decision.SEND])
         # Notifications in their group wait go early with one that is due, but not with one that is deferred.
         if not any(queries.is_to_plan(notification, now=now) for notification in notifications):
@@ -64,7 +66,8 @@ _Decided = tuple[Notification, Decision, domain.Deferral | None]
 
 def _decide_each(notifications: Sequence[Notification], *, now: datetime) -> list[_Decided]:
     """Return what is decided about each notification of a channel within its limit, with what defers it."""
-    silences = queries.silences_in_force(now=now)
+    alert_ids = {notification.event.alert_id for notification in notifications}
+    silences = queries.silences_in_force(now=now, alert_ids=alert_ids)
     deferrals = [queries.deferral_now(one, silences=silences, now=now) for one in notifications]
     return [
         (one, decide(is_at_limit=False, deferral=deferral), deferral)
@@ -72,8 +75,9 @@ def _decide_each(notifications: Sequence[Notification], *, now: datetime) -> lis
     ]
 
 
-def _defer(decided: Sequence[_Decided]) -> None:
-    """Move the due time of each notification that something defers to the end of that."""
+def _defer(decided: Sequence[_Decided]) -> list[Notification]:
+    """Move the due time of each notification that something defers to the end of that, and return those whose alert was
+    silenced until it is over, and is."""
     deferred = []
     for notification, _, deferral in decided:
         if deferral is None:
@@ -86,13 +90,30 @@ def _defer(decided: Sequence[_Decided]) -> None:
     # A silence that is ended concurrently is detected here: either its end is committed, and seen by this lock, or it
     # waits for the lock and then finds what was deferred. In the first case the notification stays as it is, and the
     # next planner looks again.
-    ends = queries.lock_silences({notification.silence_id for notification in deferred} - {None})
-    deferred = [
-        notification
-        for notification in deferred
-        if notification.silence_id is None or ends.get(notification.silence_id) == notification.due_at
-    ]
-    Notification.objects.bulk_update(deferred, ["deferred_by", "silence", "due_at"], batch_size=1_000)
+    locked = queries.lock_silences({notification.silence_id for notification in deferred} - {None})
+    silenced, later = [], []
+    for notification in deferred:
+        if notification.silence_id is not None:
+            silence = locked.get(notification.silence_id)
+            if silence is None or silence.ends_at != notification.due_at:
+                continue
+            notification.silence = silence
+        is_over = notification.due_at is None and notification.event.alert.resolved_at is not None
+        (silenced if is_over else later).append(notification)
+    Notification.objects.bulk_update(later, ["deferred_by", "silence", "due_at"], batch_size=1_000)
+    return silenced
+
+
+def _record_silenced(notifications: Sequence[Notification], *, channel: Channel, now: datetime) -> None:
+    """Write the message that is not sent of notifications of silenced alerts."""
+    message = Message(channel=channel, status=Message.Status.SILENCED, next_attempt_at=now, created_at=now)
+    items = list(_items_of(notifications, channel=channel))
+    message.items = [domain.as_data(one) for one in items]
+    message.subject, message.text = compose_message(message, items, channel=channel)
+    message.save(force_insert=True)
+    for notification in notifications:
+        notification.message, notification.due_at = message, now
+    Notification.objects.bulk_update(notifications, ["deferred_by", "silence", "due_at", "message"], batch_size=1_000)
 
 
 def _without_moot_reminders(notifications: Sequence[Notification]) -> list[Notification]:
@@ -171,8 +192,8 @@ def _describe_deferral(notification: Notification) -> str:
     if notification.deferred_by == Notification.Deferral.NONE:
         return ""
     if notification.silence is None:
-        return f"quiet hours until {domain.moment(notification.due_at)}"
-    return f"the silence “{notification.silence.comment}” until {domain.moment(notification.silence.ends_at)}"
+        return f"quiet hours {domain.describe_end(notification.due_at)}"
+    return f"the silence “{notification.silence.comment}” {domain.describe_end(notification.silence.ends_at)}"
 
 
 def compose_message(message: Message, items: Sequence[domain.MessageItem], *, channel: Channel) -> tuple[str, str]:

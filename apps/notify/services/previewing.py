@@ -77,7 +77,8 @@ def would_send(*, channel: Channel, event: AlertEvent, now: datetime) -> WouldSe
     items = [item_of(notification)]
     message = Message(channel=channel, items=[domain.as_data(one) for one in items])
     message.subject, message.text = compose_message(message, items, channel=channel)
-    deferral = queries.deferral_now(notification, silences=queries.silences_in_force(now=now), now=now)
+    silences = queries.silences_in_force(now=now, alert_ids=[event.alert.pk])
+    deferral = queries.deferral_now(notification, silences=silences, now=now)
     # One that is about to be made has no owner yet, and has sent nothing.
     is_made = channel.pk is not None
     decision = decide(

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet, Subquery
+from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 
 from apps.notify.models import Channel, Message, Notification, Silence
 
@@ -23,7 +23,7 @@ def kept_since(*, now: datetime) -> datetime:
 
 
 def prune_messages(*, now: datetime, dry_run: bool = False, at_most_seconds: float = math.inf) -> int:
-    """Drop old messages that were delivered or failed and are about no open alert, with their attempts and their
+    """Drop old messages that are settled and about no open alert, with their attempts and their
     notifications, and return how many. dry_run: return how many would be dropped. at_most_seconds: the next run drops
     the rest.
 
@@ -43,10 +43,9 @@ def prune_messages(*, now: datetime, dry_run: bool = False, at_most_seconds: flo
 
 
 def _over() -> QuerySet[Message]:
-    """Return the messages that were delivered or failed, and are about no open alert."""
+    """Return the messages that are settled, and are about no open alert."""
     notified_of_open = Notification.objects.filter(message=OuterRef("pk"), event__alert__resolved_at=None)
-    over = [Message.Status.DELIVERED, Message.Status.FAILED]
-    return Message.objects.filter(~Exists(notified_of_open), status__in=over).order_by()
+    return Message.objects.filter(~Exists(notified_of_open), status__in=Message.SETTLED).order_by()
 
 
 def _last_of_channels() -> set[uuid.UUID]:
@@ -80,9 +79,14 @@ def _drop(over: QuerySet[Message]) -> int:
 
 def prune_silences(*, now: datetime, dry_run: bool = False) -> int:
     """Drop the silences that ended longer ago than messages are kept, and return how many; dry_run: how many would be
-    dropped. One that deferred a notification stays for as long as that does."""
+    dropped. One that deferred a notification stays for as long as that does; one of an alert, for as long as the alert
+    is open or something about it is still to be planned, and as messages are kept after it was made."""
+    since = kept_since(now=now)
     deferred = Notification.objects.filter(silence=OuterRef("pk"))
-    over = Silence.objects.filter(~Exists(deferred), ends_at__lt=kept_since(now=now)).order_by("ends_at")
+    unplanned = Notification.objects.filter(event__alert=OuterRef("alert"), message=None)
+    # By the clock of the silence: that of a recording's alert may be years behind.
+    is_of_old_alert = Q(~Exists(unplanned), ends_at=None, alert__resolved_at__isnull=False, created_at__lt=since)
+    over = Silence.objects.filter(Q(ends_at__lt=since) | is_of_old_alert, ~Exists(deferred)).order_by("ends_at", "pk")
     if dry_run:
         return over.count()
     dropped = 0

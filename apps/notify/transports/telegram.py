@@ -29,6 +29,7 @@ from apps.notify.transports.protocol import (
     read_settings,
 )
 from apps.outbound import target_of
+from apps.strict_json import NotJson, read_json
 
 # In UTF-16 units, of the text as people see it: the marks that escape do not count.
 LONGEST = 4_096
@@ -118,10 +119,10 @@ def chats_of(token: str) -> list[tuple[str, str]]:
     if answer.status != 200:
         raise TransportRejected(f"http_{answer.status}", _said(answer.text).description or "Telegram did not say why")
     try:
-        updates = json.loads(answer.text)["result"]
+        updates = read_json(answer.text.encode())["result"]
         chats = [(update.get("message") or update.get("my_chat_member") or {}).get("chat") for update in updates]
         found = {str(chat["id"]): _name_of(chat) for chat in reversed(chats) if chat is not None}
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+    except (NotJson, LookupError, TypeError, AttributeError):
         raise TransportRejected("unreadable", "Telegram's answer could not be read") from None
     return list(found.items())
 
@@ -177,8 +178,8 @@ class _Said(NamedTuple):
 
 def _said(text: str) -> _Said:
     try:
-        said = json.loads(text)
-    except (ValueError, RecursionError):
+        said = read_json(text.encode())
+    except NotJson:
         return _Said()
     if not isinstance(said, dict):
         return _Said()

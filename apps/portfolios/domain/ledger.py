@@ -9,7 +9,7 @@ from fractions import Fraction
 from apps.notation import write_number
 from apps.portfolios.domain.lots import Lot, add, quantity_of, take
 from apps.portfolios.domain.numbers import ONE, ZERO, Exact, less, plus, times, to_decimal, total
-from apps.portfolios.domain.records import Computed, Disposal, Flow, Item, Ledger, Prices, Rates, Settings
+from apps.portfolios.domain.records import AssetFlow, Computed, Disposal, Flow, Item, Ledger, Prices, Rates, Settings
 from apps.portfolios.domain.transactions import CASH_KINDS, Event, Kind, Refusal, Transaction, order_of
 
 # (whether it comes in, amount, currency, the same in the base currency or None)
@@ -164,9 +164,10 @@ class _Books:
     def _pay_fee_in_asset(self, book: Ledger, one: Transaction) -> None:
         if one.fee_asset is None:
             return
-        quantity = Exact.of(one.fee_quantity or 0)
+        quantity, currency = Exact.of(one.fee_quantity or 0), one.fee_currency or one.currency
         taken = self._take(book, one, one.fee_asset, quantity, field="fee_quantity")
-        self._dispose(book, one, taken, Exact.of(one.fee), one.fee_currency or one.currency, costs=ZERO)
+        self._dispose(book, one, taken, Exact.of(one.fee), currency, costs=ZERO)
+        self._put(book, one, one.fee_asset, _signed(False, self._base(one, currency, Exact.of(one.fee))))
 
     # Lots
 
@@ -220,6 +221,17 @@ class _Books:
             gains = (less(base, lot.base_cost), less(base, at_sale), less(at_sale, lot.base_cost))
             book.disposals.append(Disposal(one.key, one.at, lot.asset, sold, lot.at, *sides, *gains, fees))
 
+    def _put(
+        self, book: Ledger, one: Transaction, asset: int | None, base: Fraction | None, *, is_cost: bool = False
+    ) -> None:
+        """Note what was put into an asset; below 0, what came out of it."""
+        if asset is not None and base != 0:
+            book.asset_flows.append(AssetFlow(one.at, asset, base, is_cost))
+
+    def _move_worth(self, book: Ledger, one: Transaction, asset: int, priced: int, quantity: Fraction) -> None:
+        """Note that an event put into an asset what so much of `priced` is worth that day; below 0, took it away."""
+        book.asset_flows.append(AssetFlow(one.at, asset, None, priced=priced, quantity=quantity))
+
     def _market_value(self, one: Transaction, portfolio: int, asset: int, quantity: Fraction) -> Fraction | None:
         price = self._prices.get((asset, one.at))
         if price is None:
@@ -236,6 +248,7 @@ class _Books:
         movements, fees = self._costs(book, one)
         # A fee may be paid in the asset that is bought, so the lot comes first.
         self._add(book, one, Lot(one.asset, one.at, quantity, ONE, quantity, currency, cost, base, fees, one.key))
+        self._put(book, one, one.asset, plus(base, fees))
         self._pay_fee_in_asset(book, one)
         self._pay(book, one, movement, *movements)
 
@@ -246,18 +259,21 @@ class _Books:
         self._pay_fee_in_asset(book, one)
         movement = self._paid(one, is_in=True)
         self._dispose(book, one, taken, movement[1], one.currency, costs=costs)
+        self._put(book, one, one.asset, less(costs, movement[3]))
         self._pay(book, one, movement, *movements)
 
     def _income(self, book: Ledger, one: Transaction) -> None:
         movement = self._paid(one, is_in=True)
         book.incomes.append(Item(one.key, one.at, one.kind, one.asset, *movement[1:]))
-        movements, _ = self._costs(book, one)
+        movements, costs = self._costs(book, one)
+        self._put(book, one, one.asset, less(costs, movement[3]))
         self._pay(book, one, movement, *movements)
 
     def _cost(self, book: Ledger, one: Transaction) -> None:
         movement = self._paid(one, is_in=False)
         items = book.fees if one.kind is Kind.FEE else book.taxes
         items.append(Item(one.key, one.at, one.kind, one.asset, *movement[1:]))
+        self._put(book, one, one.asset, movement[3], is_cost=True)
         self._pay(book, one, movement)
 
     def _deposit(self, book: Ledger, one: Transaction) -> None:
@@ -281,19 +297,23 @@ class _Books:
         base = times(cost, self._rate(one.portfolio, one.currency, one, acquired if is_old else None))
         lot = Lot(one.asset, acquired, quantity, ONE, quantity, one.currency, cost, base, ZERO, one.key)
         self._receive(book, one, [lot])
-        movements, _ = self._costs(book, one)
-        self._pay(book, one, *movements)
+        self._pay_costs(book, one)
 
     def _deliver_out(self, book: Ledger, one: Transaction) -> None:
         assert one.asset is not None and one.quantity is not None
         taken = self._take(book, one, one.asset, Exact.of(one.quantity), field="quantity")
         self._send(book, one, one.portfolio, taken)
-        movements, _ = self._costs(book, one)
+        self._pay_costs(book, one)
+
+    def _pay_costs(self, book: Ledger, one: Transaction) -> None:
+        movements, costs = self._costs(book, one)
+        self._put(book, one, one.asset, costs, is_cost=True)
         self._pay(book, one, *movements)
 
     def _receive(self, book: Ledger, one: Transaction, lots: list[Lot], portfolio: int | None = None) -> None:
         worth = self._market_value(one, portfolio or one.portfolio, lots[0].asset, quantity_of(lots))
         book.flows.append(Flow(one.at, worth, one.key))
+        self._put(book, one, lots[0].asset, worth)
         book.carried.append(less(worth, total(lot.base_cost for lot in lots)))
         for lot in lots:
             self._add(book, one, lot)
@@ -301,7 +321,8 @@ class _Books:
     def _send(self, book: Ledger, one: Transaction, portfolio: int, lots: list[Lot]) -> None:
         worth = self._market_value(one, portfolio, lots[0].asset, quantity_of(lots))
         cost = total(lot.base_cost for lot in lots)
-        book.flows.append(Flow(one.at, None if worth is None else -worth, one.key))
+        book.flows.append(Flow(one.at, _signed(False, worth), one.key))
+        self._put(book, one, lots[0].asset, _signed(False, worth))
         book.carried.append(less(cost, worth))
 
     def _transfer(self, book: Ledger, one: Transaction) -> None:
@@ -313,8 +334,7 @@ class _Books:
             if target.settings.base != book.settings.base:
                 taken = [self._in_base_of(one, lot, one.to_portfolio, book.settings.base) for lot in taken]
             self._receive(target, one, taken, one.to_portfolio)
-        movements, _ = self._costs(book, one)
-        self._pay(book, one, *movements)
+        self._pay_costs(book, one)
 
     def _in_base_of(self, one: Transaction, lot: Lot, portfolio: int, base: str) -> Lot:
         """Return a lot with its cost at the rate of its purchase in another portfolio's base currency."""
@@ -350,7 +370,10 @@ class _Books:
             taken = self._take(book, one, one.asset, fraction, field="asset")
             self._dispose(book, one, taken, Exact.of(one.amount or 0), one.currency, costs=ZERO)
         if one.event not in (Event.SPLIT, Event.BONUS, Event.SYMBOL_CHANGE, Event.SPIN_OFF):
-            self._pay(book, one, self._paid(one, is_in=True))
+            movement = self._paid(one, is_in=True)
+            if one.event is not Event.MERGER:
+                self._put(book, one, one.asset, _signed(False, movement[3]))
+            self._pay(book, one, movement)
 
     def _bonus(self, book: Ledger, one: Transaction, lots: list[Lot], ratio: Fraction) -> None:
         assert one.asset is not None
@@ -367,6 +390,10 @@ class _Books:
     def _merge(self, book: Ledger, one: Transaction, lots: list[Lot], ratio: Fraction) -> None:
         assert one.asset is not None and one.to_asset is not None
         share = Exact.of(1 if one.cost_share is None else one.cost_share)
+        # Of a merger, the cash is a part of what the asset was worth.
+        held = book.held(one.asset)
+        self._move_worth(book, one, one.asset, one.asset, -held)
+        self._move_worth(book, one, one.to_asset, one.to_asset, held * ratio)
         self._keep(book, one, one.asset, [], ZERO)
         for lot in lots:
             moved = replace(lot.less_cost(ONE - share), asset=one.to_asset).split(ratio)
@@ -377,7 +404,9 @@ class _Books:
 
     def _spin_off(self, book: Ledger, one: Transaction, lots: list[Lot], ratio: Fraction) -> None:
         assert one.asset is not None and one.to_asset is not None
-        share = Exact.of(one.cost_share or 0)
+        share, given = Exact.of(one.cost_share or 0), book.held(one.asset) * ratio
+        self._move_worth(book, one, one.asset, one.to_asset, -given)
+        self._move_worth(book, one, one.to_asset, one.to_asset, given)
         self._keep(book, one, one.asset, [lot.less_cost(share) for lot in lots], book.held(one.asset))
         for lot in lots:
             quantity, moved = lot.quantity * ratio, lot.less_cost(ONE - share)

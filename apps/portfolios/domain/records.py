@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from apps.portfolios.domain.lots import Lot
-from apps.portfolios.domain.numbers import ZERO, total
+from apps.portfolios.domain.numbers import ZERO, less, total
 from apps.portfolios.domain.transactions import Method, Refusal
 
 # (portfolio, currency, at) -> what 1 unit cost in the portfolio's base currency
@@ -42,6 +42,22 @@ class Flow(NamedTuple):
     key: int
 
 
+class AssetFlow(NamedTuple):
+    """Money that was put into an asset (above 0) or came out of it, income too, after fees and taxes, in the base
+    currency; None: not known.
+
+    is_cost: a fee or a tax for the asset that is no part of a trade; priced, quantity: where an event moved it from or
+    to another asset, no money says what it was worth: so much of that asset at the price of the day.
+    """
+
+    at: datetime
+    asset: int
+    base: Fraction | None
+    is_cost: bool = False
+    priced: int | None = None
+    quantity: Fraction = ZERO
+
+
 class Disposal(NamedTuple):
     """The result of one transaction for one lot or a part of it. Everything but `proceeds` and `cost` is in the base
     currency, and None where a rate is missing.
@@ -65,6 +81,11 @@ class Disposal(NamedTuple):
     price_part: Fraction | None
     currency_part: Fraction | None
     fees: Fraction | None
+
+    @property
+    def gain_after_costs(self) -> Fraction | None:
+        """The gain less fees and taxes."""
+        return less(self.gain, self.fees)
 
 
 class Item(NamedTuple):
@@ -94,6 +115,7 @@ class Ledger:
     holdings: dict[int, Fraction] = field(default_factory=dict)
     cash: dict[str, Fraction] = field(default_factory=dict)
     flows: list[Flow] = field(default_factory=list)
+    asset_flows: list[AssetFlow] = field(default_factory=list)
     disposals: list[Disposal] = field(default_factory=list)
     incomes: list[Item] = field(default_factory=list)
     fees: list[Item] = field(default_factory=list)

@@ -85,32 +85,50 @@ def real_return(returned: Decimal, inflation: Decimal) -> Decimal:
 
 
 class Volatility(NamedTuple):
-    """Standard deviation (n − 1) of daily log returns: of a day, of the whole period, and of a year of 252 days."""
+    """Standard deviation (n − 1) of daily log returns: of a day, of the whole period, and of a year of 252 days. mean:
+    of these log returns; days: how many there are."""
 
     daily: float
     period: float
     yearly: float
+    mean: float
+    days: int
+
+
+def is_traded(one: DayReturn) -> bool:
+    """Tell whether a day counts for the volatility: Saturdays and Sundays on which nothing moved do not."""
+    return bool(one.rate) or one.day.weekday() < 5
 
 
 def volatility_of(returns: Iterable[DayReturn]) -> Volatility | None:
-    """Return the volatility, or None where there are fewer than two days of trading, or one lost everything.
-
-    Saturdays and Sundays on which nothing moved are left out.
-    """
-    rates = [one.rate for one in returns if one.rate or one.day.weekday() < 5]
+    """Return the volatility, or None where there are fewer than two days of trading, or one lost everything."""
+    rates = [one.rate for one in returns if is_traded(one)]
     if len(rates) < 2 or any(rate <= -1 for rate in rates):
         return None
     logs = [math.log1p(rate) for rate in rates]
     mean = math.fsum(logs) / len(logs)
     daily = math.sqrt(math.fsum((one - mean) ** 2 for one in logs) / (len(logs) - 1))
-    return Volatility(daily, daily * math.sqrt(len(logs)), daily * math.sqrt(TRADING_DAYS_PER_YEAR))
+    yearly = daily * math.sqrt(TRADING_DAYS_PER_YEAR)
+    return Volatility(daily, daily * math.sqrt(len(logs)), yearly, mean, len(logs))
 
 
-def max_drawdown(index: Iterable[Decimal]) -> Decimal:
-    """Return the largest fall from a peak as a part of it, from 0 to 1. index: 1 + cumulative return, above 0."""
-    peak, worst = Decimal(0), Decimal(0)
-    for value in index:
-        peak = max(peak, value)
-        if peak > 0:
-            worst = max(worst, WIDE.subtract(_ONE, WIDE.divide(value, peak)))
+class Fall(NamedTuple):
+    """The largest fall of an index from a peak. part: of the peak, from 0 to 1; peak, trough: their positions in the
+    index, both 0 where it never fell."""
+
+    part: Decimal
+    peak: int
+    trough: int
+
+
+def max_drawdown(index: Iterable[Decimal]) -> Fall:
+    """Return the largest fall from a peak, of equal ones the first. index: 1 + cumulative return, above 0."""
+    top, peak, worst = Decimal(0), 0, Fall(Decimal(0), 0, 0)
+    for position, value in enumerate(index):
+        if value > top:
+            top, peak = value, position
+        if top > 0:
+            part = WIDE.subtract(_ONE, WIDE.divide(value, top))
+            if part > worst.part:
+                worst = Fall(part, peak, position)
     return worst

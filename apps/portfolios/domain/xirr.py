@@ -90,6 +90,20 @@ def net_present_value(rate: Decimal, flows: Iterable[tuple[date, Fraction | Deci
     return _weigh(terms, exact.ln(exact.add(rate, 1)), exact)[0]
 
 
+def present_values(rate: Decimal, flows: Iterable[tuple[date, Fraction | Decimal]]) -> list[Decimal]:
+    """Return the worth of each flow on the day of the first one, in order of days."""
+    ordered = sorted(flows)
+    exact = _context(len(rate.as_tuple().digits))
+    daily = exact.exp(exact.divide(exact.minus(exact.ln(exact.add(rate, 1))), DAYS_PER_YEAR))
+    found, factor, before = [], Decimal(1), min((day for day, _ in ordered), default=date.min)
+    for day, amount in ordered:
+        factor = exact.multiply(factor, exact.power(daily, (day - before).days))
+        before, exactly = day, Fraction(amount)
+        number = exact.divide(Decimal(exactly.numerator), Decimal(exactly.denominator))
+        found.append(exact.multiply(number, factor))
+    return found
+
+
 def _context(digits: int) -> Context:
     return Context(prec=digits + _DIGITS, Emax=999_999, Emin=-999_999)
 

@@ -8,7 +8,7 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
-import apps.portfolios.models
+import apps.portfolios.fields
 
 
 def refuse_changes_of_nights(apps, schema_editor):
@@ -51,6 +51,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['name', 'id'],
+                'constraints': [models.UniqueConstraint(fields=('owner', 'name'), name='one_portfolio_per_owner_and_name'), models.CheckConstraint(condition=models.Q(('method__in', ['fifo', 'average'])), name='portfolio_method_is_known'), models.CheckConstraint(condition=models.Q(models.Q(('base_currency', ''), _negated=True), models.Q(('name', ''), _negated=True)), name='portfolio_has_name_and_base')],
             },
         ),
         migrations.CreateModel(
@@ -127,8 +128,8 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('day', models.DateField()),
                 ('currency', models.CharField(max_length=12)),
-                ('value', apps.portfolios.models.ExactField(null=True)),
-                ('flows', apps.portfolios.models.ExactField(null=True)),
+                ('value', apps.portfolios.fields.ExactField(null=True)),
+                ('flows', apps.portfolios.fields.ExactField(null=True)),
                 ('oldest_at', models.DateTimeField(null=True)),
                 ('parts', models.JSONField(default=list)),
                 ('recorded_at', models.DateTimeField()),
@@ -140,26 +141,26 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('portfolio', 'day'), name='one_nightly_value_per_day')],
             },
         ),
-        migrations.RunPython(refuse_changes_of_nights, migrations.RunPython.noop),
         migrations.CreateModel(
             name='Position',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('quantity', apps.portfolios.models.ExactField()),
-                ('cost', apps.portfolios.models.ExactField(null=True)),
-                ('fees', apps.portfolios.models.ExactField(null=True)),
+                ('quantity', apps.portfolios.fields.ExactField()),
+                ('cost', apps.portfolios.fields.ExactField(null=True)),
+                ('fees', apps.portfolios.fields.ExactField(null=True)),
                 ('cost_in', models.JSONField(default=dict)),
-                ('realised', apps.portfolios.models.ExactField(null=True)),
-                ('price_part', apps.portfolios.models.ExactField(null=True)),
-                ('currency_part', apps.portfolios.models.ExactField(null=True)),
-                ('costs', apps.portfolios.models.ExactField(null=True)),
-                ('income', apps.portfolios.models.ExactField(null=True)),
+                ('realised', apps.portfolios.fields.ExactField(null=True)),
+                ('price_part', apps.portfolios.fields.ExactField(null=True)),
+                ('currency_part', apps.portfolios.fields.ExactField(null=True)),
+                ('costs', apps.portfolios.fields.ExactField(null=True)),
+                ('income', apps.portfolios.fields.ExactField(null=True)),
                 ('asset', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='positions', to='market.asset')),
                 ('portfolio', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='positions', to='portfolios.portfolio')),
             ],
             options={
                 'ordering': ['portfolio', 'asset'],
                 'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('portfolio', 'asset'), name='one_position_per_asset')],
             },
         ),
         migrations.CreateModel(
@@ -169,19 +170,20 @@ class Migration(migrations.Migration):
                 ('number', models.PositiveIntegerField()),
                 ('row', models.BigIntegerField()),
                 ('at', models.DateTimeField()),
-                ('bought', apps.portfolios.models.ExactField()),
+                ('bought', apps.portfolios.fields.ExactField()),
                 ('numerator', models.CharField(max_length=64)),
                 ('denominator', models.CharField(max_length=64)),
-                ('quantity', apps.portfolios.models.ExactField()),
+                ('quantity', apps.portfolios.fields.ExactField()),
                 ('currency', models.CharField(max_length=12)),
-                ('cost', apps.portfolios.models.ExactField()),
-                ('base_cost', apps.portfolios.models.ExactField(null=True)),
-                ('base_fees', apps.portfolios.models.ExactField(null=True)),
+                ('cost', apps.portfolios.fields.ExactField()),
+                ('base_cost', apps.portfolios.fields.ExactField(null=True)),
+                ('base_fees', apps.portfolios.fields.ExactField(null=True)),
                 ('position', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='lots', to='portfolios.position')),
             ],
             options={
                 'ordering': ['position', 'number'],
                 'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('position', 'number'), name='one_lot_per_number')],
             },
         ),
         migrations.CreateModel(
@@ -193,22 +195,22 @@ class Migration(migrations.Migration):
                 ('at', models.DateTimeField(help_text='When it happened, in UTC.')),
                 ('has_time', models.BooleanField(default=True, help_text='Off: only the date counts; the row stands at 12:00 UTC.')),
                 ('day', models.DateField(editable=False)),
-                ('quantity', apps.portfolios.models.ExactField(blank=True, null=True)),
-                ('amount', apps.portfolios.models.ExactField(blank=True, help_text='Money before fees and taxes: what was paid or received in all, the cost of a delivery, the cash of an event; for bonus shares the cost of one.', null=True)),
+                ('quantity', apps.portfolios.fields.ExactField(blank=True, null=True)),
+                ('amount', apps.portfolios.fields.ExactField(blank=True, help_text='Money before fees and taxes: what was paid or received in all, the cost of a delivery, the cash of an event; for bonus shares the cost of one.', null=True)),
                 ('currency', models.CharField(blank=True, max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use a code like EUR.')])),
-                ('fee', apps.portfolios.models.ExactField(blank=True, default=Decimal('0'))),
+                ('fee', apps.portfolios.fields.ExactField(blank=True, default=Decimal('0'))),
                 ('fee_currency', models.CharField(blank=True, help_text='Blank: that of the amount.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use a code like EUR.')])),
-                ('fee_quantity', apps.portfolios.models.ExactField(blank=True, null=True)),
-                ('tax', apps.portfolios.models.ExactField(blank=True, default=Decimal('0'))),
+                ('fee_quantity', apps.portfolios.fields.ExactField(blank=True, null=True)),
+                ('tax', apps.portfolios.fields.ExactField(blank=True, default=Decimal('0'))),
                 ('tax_currency', models.CharField(blank=True, help_text='Blank: that of the amount.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use a code like EUR.')])),
-                ('rate', apps.portfolios.models.ExactField(blank=True, help_text="What 1 unit of the currency cost in the portfolio's base currency. It wins over the day's rate.", null=True)),
-                ('counter_amount', apps.portfolios.models.ExactField(blank=True, help_text='Of a conversion: what came in for it.', null=True)),
+                ('rate', apps.portfolios.fields.ExactField(blank=True, help_text="What 1 unit of the currency cost in the portfolio's base currency. It wins over the day's rate.", null=True)),
+                ('counter_amount', apps.portfolios.fields.ExactField(blank=True, help_text='Of a conversion: what came in for it.', null=True)),
                 ('counter_currency', models.CharField(blank=True, max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use a code like EUR.')])),
                 ('acquired_at', models.DateTimeField(blank=True, help_text='Of a delivery: when it was bought.', null=True)),
                 ('event', models.CharField(blank=True, choices=[('split', 'split'), ('bonus', 'bonus'), ('symbol_change', 'symbol change'), ('merger', 'merger'), ('spin_off', 'spin off'), ('return_of_capital', 'return of capital'), ('fraction_cash', 'fraction cash')], help_text='Which corporate event.', max_length=17)),
                 ('numerator', models.PositiveIntegerField(blank=True, help_text='New shares.', null=True)),
                 ('denominator', models.PositiveIntegerField(blank=True, help_text='For so many old ones.', null=True)),
-                ('cost_share', apps.portfolios.models.ExactField(blank=True, help_text='Part of the cost that moves, from 0 to 1.', null=True)),
+                ('cost_share', apps.portfolios.fields.ExactField(blank=True, help_text='Part of the cost that moves, from 0 to 1.', null=True)),
                 ('notes', models.TextField(blank=True, max_length=2000, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
                 ('group_id', models.CharField(blank=True, max_length=64, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
                 ('external_id', models.CharField(blank=True, max_length=128, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
@@ -221,6 +223,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-at', '-id'],
+                'indexes': [models.Index(fields=['portfolio', '-at', '-id'], name='transaction_of_portfolio')],
+                'constraints': [models.UniqueConstraint(condition=models.Q(('external_id', ''), _negated=True), fields=('portfolio', 'external_id'), name='one_transaction_per_external_id'), models.UniqueConstraint(condition=models.Q(('event', ''), _negated=True), fields=('portfolio', 'asset', 'day', 'event'), name='one_event_per_asset_day_and_kind'), models.CheckConstraint(condition=models.Q(('kind__in', ['buy', 'sell', 'dividend', 'interest', 'fee', 'tax', 'deposit', 'withdrawal', 'conversion', 'delivery_in', 'delivery_out', 'transfer', 'event'])), name='transaction_kind_is_known'), models.CheckConstraint(condition=models.Q(models.Q(('kind', 'event'), ('event__in', ['split', 'bonus', 'symbol_change', 'merger', 'spin_off', 'return_of_capital', 'fraction_cash'])), models.Q(models.Q(('kind', 'event'), _negated=True), ('event', '')), _connector='OR'), name='transaction_of_kind_event_has_an_event'), models.CheckConstraint(condition=models.Q(models.Q(('kind__in', ['buy', 'sell', 'dividend', 'delivery_in', 'delivery_out', 'transfer', 'event']), _negated=True), ('asset__isnull', False), _connector='OR'), name='transaction_has_its_asset'), models.CheckConstraint(condition=models.Q(models.Q(('kind', 'transfer'), ('to_portfolio__isnull', False), models.Q(('to_portfolio', models.F('portfolio')), _negated=True)), models.Q(models.Q(('kind', 'transfer'), _negated=True), ('to_portfolio', None)), _connector='OR'), name='transfer_goes_to_another_portfolio'), models.CheckConstraint(condition=models.Q(models.Q(('denominator', None), ('numerator', None)), models.Q(('denominator__gte', 1), ('denominator__isnull', False), ('denominator__lte', 100000), ('numerator__gte', 1), ('numerator__isnull', False), ('numerator__lte', 100000)), _connector='OR'), name='transaction_ratio_in_range'), models.CheckConstraint(condition=models.Q(('quantity', None), ('quantity__gt', Decimal('0')), _connector='OR'), name='transaction_quantity_above_0'), models.CheckConstraint(condition=models.Q(('amount', None), ('amount__gte', Decimal('0')), _connector='OR'), name='transaction_amount_from_0'), models.CheckConstraint(condition=models.Q(('fee', None), ('fee__gte', Decimal('0')), _connector='OR'), name='transaction_fee_from_0'), models.CheckConstraint(condition=models.Q(('tax', None), ('tax__gte', Decimal('0')), _connector='OR'), name='transaction_tax_from_0'), models.CheckConstraint(condition=models.Q(('rate', None), ('rate__gt', Decimal('0')), _connector='OR'), name='transaction_rate_above_0'), models.CheckConstraint(condition=models.Q(('counter_amount', None), ('counter_amount__gt', Decimal('0')), _connector='OR'), name='transaction_counter_amount_above_0')],
             },
         ),
         migrations.CreateModel(
@@ -237,6 +241,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-id'],
+                'indexes': [models.Index(fields=['portfolio', 'row', '-id'], name='changes_of_transaction')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('kind__in', ['corrected', 'deleted'])), name='transaction_change_is_known')],
             },
         ),
         migrations.CreateModel(
@@ -244,7 +250,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('at', models.DateTimeField()),
-                ('price', apps.portfolios.models.ExactField()),
+                ('price', apps.portfolios.fields.ExactField()),
                 ('currency', models.CharField(max_length=12)),
                 ('priced_at', models.DateTimeField()),
                 ('asset', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='market.asset')),
@@ -252,6 +258,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('portfolio', 'asset', 'at'), name='one_price_per_asset_and_time')],
             },
         ),
         migrations.CreateModel(
@@ -267,99 +274,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('portfolio', 'currency', 'at'), name='one_rate_per_currency_and_time')],
             },
-        ),
-        migrations.AddConstraint(
-            model_name='portfolio',
-            constraint=models.UniqueConstraint(fields=('owner', 'name'), name='one_portfolio_per_owner_and_name'),
-        ),
-        migrations.AddConstraint(
-            model_name='portfolio',
-            constraint=models.CheckConstraint(condition=models.Q(('method__in', ['fifo', 'average'])), name='portfolio_method_is_known'),
-        ),
-        migrations.AddConstraint(
-            model_name='portfolio',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('base_currency', ''), _negated=True), models.Q(('name', ''), _negated=True)), name='portfolio_has_name_and_base'),
-        ),
-        migrations.AddConstraint(
-            model_name='position',
-            constraint=models.UniqueConstraint(fields=('portfolio', 'asset'), name='one_position_per_asset'),
-        ),
-        migrations.AddConstraint(
-            model_name='lotcopy',
-            constraint=models.UniqueConstraint(fields=('position', 'number'), name='one_lot_per_number'),
-        ),
-        migrations.AddIndex(
-            model_name='transaction',
-            index=models.Index(fields=['portfolio', '-at', '-id'], name='transaction_of_portfolio'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.UniqueConstraint(condition=models.Q(('external_id', ''), _negated=True), fields=('portfolio', 'external_id'), name='one_transaction_per_external_id'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.UniqueConstraint(condition=models.Q(('event', ''), _negated=True), fields=('portfolio', 'asset', 'day', 'event'), name='one_event_per_asset_day_and_kind'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['buy', 'sell', 'dividend', 'interest', 'fee', 'tax', 'deposit', 'withdrawal', 'conversion', 'delivery_in', 'delivery_out', 'transfer', 'event'])), name='transaction_kind_is_known'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('kind', 'event'), ('event__in', ['split', 'bonus', 'symbol_change', 'merger', 'spin_off', 'return_of_capital', 'fraction_cash'])), models.Q(models.Q(('kind', 'event'), _negated=True), ('event', '')), _connector='OR'), name='transaction_of_kind_event_has_an_event'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('kind__in', ['buy', 'sell', 'dividend', 'delivery_in', 'delivery_out', 'transfer', 'event']), _negated=True), ('asset__isnull', False), _connector='OR'), name='transaction_has_its_asset'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('kind', 'transfer'), ('to_portfolio__isnull', False), models.Q(('to_portfolio', models.F('portfolio')), _negated=True)), models.Q(models.Q(('kind', 'transfer'), _negated=True), ('to_portfolio', None)), _connector='OR'), name='transfer_goes_to_another_portfolio'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('denominator', None), ('numerator', None)), models.Q(('denominator__gte', 1), ('denominator__isnull', False), ('denominator__lte', 100000), ('numerator__gte', 1), ('numerator__isnull', False), ('numerator__lte', 100000)), _connector='OR'), name='transaction_ratio_in_range'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(('quantity', None), ('quantity__gt', Decimal('0')), _connector='OR'), name='transaction_quantity_above_0'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(('amount', None), ('amount__gte', Decimal('0')), _connector='OR'), name='transaction_amount_from_0'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(('fee', None), ('fee__gte', Decimal('0')), _connector='OR'), name='transaction_fee_from_0'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(('tax', None), ('tax__gte', Decimal('0')), _connector='OR'), name='transaction_tax_from_0'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(('rate', None), ('rate__gt', Decimal('0')), _connector='OR'), name='transaction_rate_above_0'),
-        ),
-        migrations.AddConstraint(
-            model_name='transaction',
-            constraint=models.CheckConstraint(condition=models.Q(('counter_amount', None), ('counter_amount__gt', Decimal('0')), _connector='OR'), name='transaction_counter_amount_above_0'),
-        ),
-        migrations.AddIndex(
-            model_name='transactionchange',
-            index=models.Index(fields=['portfolio', 'row', '-id'], name='changes_of_transaction'),
-        ),
-        migrations.AddConstraint(
-            model_name='transactionchange',
-            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['corrected', 'deleted'])), name='transaction_change_is_known'),
-        ),
-        migrations.AddConstraint(
-            model_name='usedprice',
-            constraint=models.UniqueConstraint(fields=('portfolio', 'asset', 'at'), name='one_price_per_asset_and_time'),
-        ),
-        migrations.AddConstraint(
-            model_name='usedrate',
-            constraint=models.UniqueConstraint(fields=('portfolio', 'currency', 'at'), name='one_rate_per_currency_and_time'),
         ),
         migrations.CreateModel(
             name='PortfolioSeries',
@@ -377,4 +293,5 @@ class Migration(migrations.Migration):
                 'constraints': [models.CheckConstraint(condition=models.Q(('kind__in', ['portfolio_value', 'portfolio_index', 'portfolio_drift'])), name='portfolio_series_kind_is_known'), models.CheckConstraint(condition=models.Q(('every_seconds__gte', 1), ('every_seconds__lte', 86400)), name='portfolio_series_every_in_range')],
             },
         ),
+        migrations.RunPython(refuse_changes_of_nights, migrations.RunPython.noop),
     ]

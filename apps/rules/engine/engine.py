@@ -7,6 +7,7 @@ from typing import Any
 
 from apps.market import calendars
 from apps.market.domain import Switch
+from apps.rules.engine.bindings import Bindings, raising
 from apps.rules.engine.codes import DETAIL_LONGEST, Reason
 from apps.rules.engine.conditions import compares_prices, counts_hours, has_price
 from apps.rules.engine.entries import (
@@ -21,7 +22,6 @@ from apps.rules.engine.entries import (
 from apps.rules.engine.instance import (
     ENDED,
     ERROR,
-    FOREVER,
     INACTIVE,
     OPEN,
     PAUSED,
@@ -30,10 +30,9 @@ from apps.rules.engine.instance import (
     InstanceStatus,
     Transition,
 )
-from apps.rules.engine.leaves.binding import Bound
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.series import Evaluating, History, Past, Series, evidence_of, fill
-from apps.rules.engine.windows import Newest, Run, WindowKey, looking_back, new_window, push_into
+from apps.rules.engine.series import History, Past, Series, evidence_of, fill, past_of
+from apps.rules.engine.windows import FOREVER, Newest, Run, WindowKey, looking_back, push_into
 from apps.rules.engine.written import RuleInvalid
 
 FORMAT = 7
@@ -55,9 +54,7 @@ class Engine:
         self._instances: dict[int, dict[int, Instance]] = {}  # rule id -> asset id -> instance, ended ones too
         self._clocked: dict[tuple[int, int], Instance] = {}  # (asset id, rule id): evaluated at each as_of as well
         self._clocked_order: list[tuple[int, int]] | None = None
-        # (version id, the keys of the series), and (version id, places of its windows), which is the same for more.
-        self._bound: dict[tuple[Any, ...], Bound] = {}
-        self._evaluating: dict[Evaluating, Evaluating] = {}
+        self._bindings = Bindings()
 
     @classmethod
     def reading_ahead(cls, seq: int, changes: Sequence[RuleChange], history: History) -> "Engine":
@@ -209,7 +206,7 @@ class Engine:
         if steps:
             self._note(instance, steps, evidence, evaluation)
         if instance.is_live:
-            series.evaluating[series.instances.index(instance)] = self._evaluating_of(instance)
+            series.evaluating[series.instances.index(instance)] = self._bindings.evaluating(instance)
 
     def _note(
         self,
@@ -269,8 +266,8 @@ class Engine:
             del self._series[series.asset_id]
 
     def _change_rules(self, entry: RulesEntry, history: History, evaluation: Evaluation) -> None:
-        self._evaluating = {}
-        self._bound = {}  # Versions that are no longer evaluated go with it; the rest is bound anew as it is wanted.
+        # Versions that are no longer evaluated go with it; the rest is bound anew as it is wanted.
+        self._bindings = Bindings()
         gained: dict[int, list[Instance]] = {}
         rearranged: set[int] = set()
         for change in entry.changes:
@@ -334,7 +331,7 @@ class Engine:
             instance.began_at = series.at if series.at != -FOREVER else None
         series.instances += tuple(new)
         self._bind(series, new)
-        series.evaluating += [self._evaluating_of(one) for one in new]
+        series.evaluating += [self._bindings.evaluating(one) for one in new]
         series.deadline = min(series.deadline, *(one.deadline for one in new))
         return True
 
@@ -363,8 +360,7 @@ class Engine:
             if not series.instances:
                 del self._series[asset_id]
                 continue
-            found = stored.get(asset_id, ())
-            past = found if isinstance(found, Series) else list(found)
+            past = past_of(asset_id, stored)
             if series.at == -FOREVER:
                 series.begin_at(past)
             for instance in gained[asset_id]:
@@ -382,41 +378,22 @@ class Engine:
     def _bind_all(self, series: Series) -> None:
         self._count_hours(series)
         self._bind(series, series.instances)
-        series.evaluating = [self._evaluating_of(one) for one in series.instances]
+        series.evaluating = [self._bindings.evaluating(one) for one in series.instances]
         series.deadline = min((one.deadline for one in series.instances), default=FOREVER)
 
     def _bind(self, series: Series, instances: Iterable[Instance]) -> None:
         """Bind these instances of the series to its windows."""
         for instance in instances:
-            instance.bound = self._bound_to(instance, series.keys)
+            instance.bound = self._bindings.bound(instance, series.keys)
             if instance.deadline != FOREVER or (instance.spec is not None and instance.spec.is_clocked):
                 self._clocked[instance.asset_id, instance.rule_id] = instance
                 self._clocked_order = None
-
-    def _evaluating_of(self, instance: Instance) -> Evaluating:
-        """Return what the hot loop reads of it: the same few tuples for all assets, for the processor's cache."""
-        evaluating = (instance.bound.test, *instance.mode)
-        return self._evaluating.setdefault(evaluating, evaluating)
-
-    def _bound_to(self, instance: Instance, keys: tuple[WindowKey, ...]) -> Bound:
-        """Return the condition bound to the places of these windows: one for all assets whose windows stand alike."""
-        if instance.spec is None:
-            return instance.bound
-        bound = self._bound.get((instance.version_id, keys))
-        if bound is None:
-            places = {key: index for index, key in enumerate(keys)}
-            its_own = (instance.version_id, *(places[key] for key in instance.spec.window_keys))
-            if its_own not in self._bound:
-                self._bound[its_own] = instance.spec.condition.bind(places)
-            bound = self._bound[instance.version_id, keys] = self._bound[its_own]
-        return bound
 
     def _refill(self, many: Sequence[Series], history: History) -> None:
         wanted = {one.asset_id: looking_back(one.keys, by_hours=one.calendar != "") for one in many}
         stored = history(wanted) if many else {}
         for series in many:
-            found = stored.get(series.asset_id, ())
-            past = found if isinstance(found, Series) else list(found)
+            past = past_of(series.asset_id, stored)
             series.begin_at(past)
             series.windows = tuple(fill(series, key, past) for key in series.keys)
             self._count_hours(series)
@@ -442,7 +419,7 @@ class Engine:
                 steps = instance.end(INACTIVE, Reason.SPLIT, moment, detail=entry.ratio)
                 instance.settle()
                 self._note(instance, steps, None, evaluation)
-                series.evaluating[series.instances.index(instance)] = self._evaluating_of(instance)
+                series.evaluating[series.instances.index(instance)] = self._bindings.evaluating(instance)
 
     @staticmethod
     def _opened_by_split(instance: Instance, entry: SplitEntry) -> bool:
@@ -458,40 +435,18 @@ class Engine:
         if instance is None:
             return None
         series = self._series.get(asset_id)
-        can_explain = instance.is_live and series is not None and series.at != -FOREVER
-        if can_explain and series is not None and any(window.at == -FOREVER for window in series.windows):
-            # A rule came when the quotes that would fill its windows were kept no more.
-            can_explain = False
-        return InstanceStatus(
-            instance.version_id,
-            instance.state,
-            instance.since,
-            instance.opened_at,
-            instance.suppressed,
-            instance.reason,
-            instance.detail,
-            instance.unknown,
-            evidence_of(instance, series) if can_explain and series is not None else None,
-        )
+        evidence = None
+        # A window may be empty: a rule came when the quotes that would fill it were kept no more.
+        if instance.is_live and series is not None and -FOREVER not in (series.at, *(one.at for one in series.windows)):
+            evidence = evidence_of(instance, series)
+        return instance.status(evidence)
 
     def dump(self) -> dict[str, Any]:
         """Return everything that `load` needs, as plain data (lists, strings and whole numbers)."""
         return {
             "format": FORMAT,
             "seq": self.seq,
-            "series": [
-                [
-                    series.asset_id,
-                    series.at,
-                    series.price,
-                    series.before_at,
-                    series.before_price,
-                    series.switch,
-                    series.calendar,
-                    [[*key, window.dump()] for key, window in zip(series.keys, series.windows, strict=True)],
-                ]
-                for series in self._series.values()
-            ],
+            "series": [[series.asset_id, *series.dump()] for series in self._series.values()],
             "instances": [
                 [rule_id, instance.version_id, asset_id, instance.dump()]
                 for rule_id, instances in self._instances.items()
@@ -513,19 +468,10 @@ class Engine:
             raise ValueError(f"checkpoint format {state.get('format')!r}")
         engine = cls()
         engine.seq = state["seq"]
-        for asset_id, at, price, before_at, before_price, switch, calendar, windows in state["series"]:
-            if only is not None and asset_id not in only:
-                continue
-            series = engine._series[asset_id] = Series(asset_id)
-            series.at, series.price, series.before_at, series.before_price = at, price, before_at, before_price
-            if switch is not None:
-                since, before, now, (numerator, denominator) = switch
-                series.begin_switch(Switch(since, before, now, (numerator, denominator)))
-            series.calendar = calendar
-            series.keys = tuple((name, width) for name, width, _ in windows)
-            series.windows = tuple(new_window(key) for key in series.keys)
-            for window, (_, _, dumped) in zip(series.windows, windows, strict=True):
-                window.load(dumped)
+        for asset_id, *dumped in state["series"]:
+            if only is None or asset_id in only:
+                series = engine._series[asset_id] = Series(asset_id)
+                series.load(dumped)
         live: dict[int, list[Instance]] = {}
         for rule_id, version_id, asset_id, dumped in state["instances"]:
             if only is not None and asset_id not in only:
@@ -535,7 +481,7 @@ class Engine:
             instance.load(dumped)
             if instance.spec is None:
                 # What was read when it began can be read no more: it is in ERROR when it is evaluated next.
-                instance.bound = _raising(spec if isinstance(spec, RuleInvalid) else RuleInvalid("rule", "is missing"))
+                instance.bound = raising(spec if isinstance(spec, RuleInvalid) else RuleInvalid("rule", "is missing"))
             engine._instances.setdefault(rule_id, {})[asset_id] = instance
             if instance.is_live:
                 live.setdefault(asset_id, []).append(instance)
@@ -544,10 +490,3 @@ class Engine:
             series.instances = tuple(sorted(instances, key=lambda one: one.rule_id))
             engine._bind_all(series)
         return engine
-
-
-def _raising(error: Exception) -> Bound:
-    def fail(*_: Any) -> Any:
-        raise error
-
-    return Bound(fail, fail, fail)

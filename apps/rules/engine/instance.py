@@ -6,12 +6,12 @@ from typing import Any
 from apps.rules.engine.codes import Reason, Unknown
 from apps.rules.engine.leaves.binding import Bound
 from apps.rules.engine.rule import RuleSpec
+from apps.rules.engine.windows import FOREVER
 
 INACTIVE, PENDING, FIRING, RECOVERING, ENDED, ERROR = "inactive", "pending", "firing", "recovering", "ended", "error"
 PAUSED = "paused"
 STATES = (INACTIVE, PENDING, FIRING, RECOVERING, ENDED, PAUSED, ERROR)
 OPEN = (FIRING, RECOVERING)
-FOREVER = 1 << 62
 _NEVER_QUIET = object()
 
 
@@ -40,6 +40,26 @@ class Transition:
     def resolves(self) -> bool:
         """An episode that was told is over, also by ERROR."""
         return self.from_state in OPEN and self.to_state not in OPEN and not self.suppressed
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceStatus:
+    """One instance as it stands.
+
+    since, opened_at: microseconds since 1970, -FOREVER where there was none; reason: of its last step; detail: what was
+    raised there; unknown: why it can be evaluated neither way, or None; evidence: its operands at the newest quote, or
+    None before one.
+    """
+
+    version_id: int
+    state: str
+    since: int
+    opened_at: int
+    suppressed: bool
+    reason: str
+    detail: str
+    unknown: str | None
+    evidence: dict[str, Any] | None
 
 
 class Instance:
@@ -168,6 +188,20 @@ class Instance:
         if state in (INACTIVE, ENDED, ERROR, PAUSED):
             self.suppressed = False
 
+    def status(self, evidence: dict[str, Any] | None) -> InstanceStatus:
+        """Return how it stands, with this evidence."""
+        return InstanceStatus(
+            self.version_id,
+            self.state,
+            self.since,
+            self.opened_at,
+            self.suppressed,
+            self.reason,
+            self.detail,
+            self.unknown,
+            evidence,
+        )
+
     def dump(self) -> list[Any]:
         """Return what `load` needs, as plain data."""
         why = [self.reason, self.detail, self.unknown, self.began_at]
@@ -186,23 +220,3 @@ class Evaluation:
 
     transitions: list[Transition] = field(default_factory=list)
     touched: dict[tuple[int, int], Instance] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceStatus:
-    """One instance as it stands.
-
-    since, opened_at: microseconds since 1970, -FOREVER where there was none; reason: of its last step; detail: what was
-    raised there; unknown: why it can be evaluated neither way, or None; evidence: its operands at the newest quote, or
-    None before one.
-    """
-
-    version_id: int
-    state: str
-    since: int
-    opened_at: int
-    suppressed: bool
-    reason: str
-    detail: str
-    unknown: str | None
-    evidence: dict[str, Any] | None

@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from apps.market.domain import ONE, Factor, PathCandle, PathItem, Switch, epoch_microseconds
-from apps.rules.engine.instance import FOREVER, Instance
+from apps.rules.engine.instance import Instance
 from apps.rules.engine.leaves.binding import Test
-from apps.rules.engine.windows import Newest, Window, WindowKey, filled, new_window
+from apps.rules.engine.windows import FOREVER, Newest, Window, WindowKey, filled, new_window
 from apps.rules.engine.written import from_units, write_factor, write_moment
 
 # Takes asset id -> the windows to be filled. Returns asset id -> (at, price), oldest first: what is stored at this
@@ -97,6 +97,22 @@ class Series:
         nothing = (-FOREVER, 0)
         (self.before_at, self.before_price), (self.at, self.price) = [nothing, nothing, *quotes][-2:]
 
+    def dump(self) -> list[Any]:
+        """Return what `load` needs, but for the instances, as plain data."""
+        windows = [[*key, window.dump()] for key, window in zip(self.keys, self.windows, strict=True)]
+        return [self.at, self.price, self.before_at, self.before_price, self.switch, self.calendar, windows]
+
+    def load(self, dumped: Sequence[Any]) -> None:
+        """Become the series that was dumped, without instances."""
+        self.at, self.price, self.before_at, self.before_price, switch, self.calendar, windows = dumped
+        if switch is not None:
+            since, before, now, (numerator, denominator) = switch
+            self.begin_switch(Switch(since, before, now, (numerator, denominator)))
+        self.keys = tuple((name, width) for name, width, _ in windows)
+        self.windows = tuple(new_window(key) for key in self.keys)
+        for window, (_, _, its_own) in zip(self.windows, windows, strict=True):
+            window.load(its_own)
+
 
 def evidence_of(instance: Instance, series: Series) -> dict[str, Any]:
     """Return what the instance's condition sees at the newest quote."""
@@ -123,6 +139,12 @@ def _compares_across(seen: Mapping[str, Any], at: int) -> bool:
     # A mean is one of the whole window.
     oldest = seen["reference"]["at"] if "reference" in seen else seen["window_from"] if "mean" in seen else None
     return oldest is not None and epoch_microseconds(datetime.fromisoformat(oldest)) < at
+
+
+def past_of(asset_id: int, stored: Mapping[int, "Iterable[PathItem] | Series"]) -> Past | Series:
+    """Return what was found of one asset, to be read more than once."""
+    found = stored.get(asset_id, ())
+    return found if isinstance(found, Series) else list(found)
 
 
 def fill(series: Series, key: WindowKey, past: Past | Series) -> Window:

@@ -16,7 +16,7 @@ from apps.market.domain import ONE, Factor, PathCandle, PathItem, Switch, scaled
 from apps.notation import SECOND
 
 GRIDS = tuple(seconds * SECOND for seconds in (86_400, 21_600, 3_600, 900, 300, 60, 15, 5, 1))
-NEVER = 1 << 62
+FOREVER = 1 << 62
 # A window that looks back further than so many steps of one of the grids has that grid, or a coarser one: W / 60 + 1.
 COARSE = 61
 HOLIDAYS_LONGEST = 15 * 86_400 * SECOND
@@ -64,19 +64,19 @@ class Extreme:
         self.width = width
         self.grid = grid_of(width)
         self.lowest = lowest
-        self.at = self.cell = -NEVER
+        self.at = self.cell = -FOREVER
         self.price = self.best = self.best_at = self.group = self.group_at = self.front = self.front_at = 0
-        self.due = NEVER
+        self.due = FOREVER
         self.queue: deque[tuple[int, int, int]] = deque()
 
     @property
     def sees_more(self) -> bool:
         """The window sees a price besides the newest quote's."""
-        return self.cell != -NEVER
+        return self.cell != -FOREVER
 
     def push(self, at: int, price: int) -> None:
         """Take the next quote; `at` is later than every one before."""
-        if self.at == -NEVER:
+        if self.at == -FOREVER:
             self.at, self.price, self.best, self.best_at = at, price, price, at
             return
         before = self.price
@@ -96,14 +96,14 @@ class Extreme:
             if self.group < best:
                 best = self.group
                 best_at = self.group_at
-            if self.due != NEVER and self.front < best:
+            if self.due != FOREVER and self.front < best:
                 best = self.front
                 best_at = self.front_at
         else:
             if self.group > best:
                 best = self.group
                 best_at = self.group_at
-            if self.due != NEVER and self.front > best:
+            if self.due != FOREVER and self.front > best:
                 best = self.front
                 best_at = self.front_at
         self.best = best
@@ -119,7 +119,7 @@ class Extreme:
     def _close(self, at: int) -> None:
         """A grid point has passed: queue the group and begin another with the newest quote."""
         queue = self.queue
-        if self.cell != -NEVER:
+        if self.cell != -FOREVER:
             group = self.group
             if self.lowest:
                 while queue and queue[-1][1] >= group:
@@ -144,7 +144,7 @@ class Extreme:
             cell, self.front, self.front_at = self.queue[0]
             self.due = cell + self.width
         else:
-            self.due = NEVER
+            self.due = FOREVER
 
     def dump(self) -> list[Any]:
         """Return what `load` needs, as plain lists."""
@@ -171,7 +171,7 @@ class Path:
 
     at, price, area: the newest quote and the sum of price · time up to it; cell: the grid point that closes its cell;
     queue: (cell, at, price, area) of the last quote of each cell before, without those that lie before the front;
-    front_…: the last one at or before e, which is the price in force there; front_cell is -NEVER while there is none;
+    front_…: the last one at or before e, which is the price in force there; front_cell is -FOREVER while there is none;
     due: when the first of the queue becomes the front;
     total, duration: the sum over the part of [e, t) whose price is known, and its length; edge: e.
     """
@@ -198,10 +198,10 @@ class Path:
     def __init__(self, width: int) -> None:
         self.width = width
         self.grid = grid_of(width)
-        self.at = self.start = self.cell = self.front_cell = self.edge = -NEVER
+        self.at = self.start = self.cell = self.front_cell = self.edge = -FOREVER
         self.price = self.area = self.total = self.duration = 0
         self.front_at = self.front_price = self.front_area = 0
-        self.due = NEVER
+        self.due = FOREVER
         self.queue: deque[tuple[int, int, int, int]] = deque()
 
     def push(self, at: int, price: int) -> None:
@@ -216,7 +216,7 @@ class Path:
         edge = at - self.width
         edge -= edge % self.grid
         self.edge = edge
-        if self.front_cell == -NEVER:
+        if self.front_cell == -FOREVER:
             self.total = area
             self.duration = at - self.start
         else:
@@ -235,7 +235,7 @@ class Path:
 
     def _close(self, at: int) -> None:
         """A cell is full: queue its last quote."""
-        if self.start == -NEVER:
+        if self.start == -FOREVER:
             self.start = self.at = at
         else:
             self.queue.append((self.cell, self.at, self.price, self.area))
@@ -247,11 +247,11 @@ class Path:
         queue = self.queue
         while queue and queue[0][0] + self.width <= at:
             self.front_cell, self.front_at, self.front_price, self.front_area = queue.popleft()
-        self.due = queue[0][0] + self.width if queue else NEVER
+        self.due = queue[0][0] + self.width if queue else FOREVER
 
     def in_force(self) -> tuple[int, int] | None:
         """Return (at, price) of the last quote at or before e, or None where none is known."""
-        return (self.front_at, self.front_price) if self.front_cell != -NEVER else None
+        return (self.front_at, self.front_price) if self.front_cell != -FOREVER else None
 
     def dump(self) -> list[Any]:
         """Return what `load` needs, as plain lists."""
@@ -265,7 +265,7 @@ class Path:
         self.start, self.at, self.price, self.area, self.cell, self.total, self.duration, self.edge = now
         self.front_cell, self.front_at, self.front_price, self.front_area = front
         self.queue = deque((cell, at, price, area) for cell, at, price, area in queue)
-        self.due = self.queue[0][0] + self.width if self.queue else NEVER
+        self.due = self.queue[0][0] + self.width if self.queue else FOREVER
 
 
 class Spread(Path):
@@ -283,16 +283,16 @@ class Spread(Path):
         """Take the next quote; `at` is later than every one before."""
         before, since = self.price, self.at
         queued = len(self.queue)
-        closes = at > self.cell and self.start != -NEVER
+        closes = at > self.cell and self.start != -FOREVER
         super().push(at, price)
         if closes:
             self.queue_of_squares.append(self.area_of_squares)
         for _ in range(queued + closes - len(self.queue)):
             self.front_area_of_squares = self.queue_of_squares.popleft()
-        if since != -NEVER:
+        if since != -FOREVER:
             self.area_of_squares += before * before * (at - since)
         self.squares = self.area_of_squares
-        if self.front_cell != -NEVER:
+        if self.front_cell != -FOREVER:
             self.squares -= self.front_area_of_squares + self.front_price**2 * (self.edge - self.front_at)
 
     def take(self, candle: PathCandle) -> None:
@@ -325,7 +325,7 @@ class Newest:
     __slots__ = ("at", "before", "calendar", "moment", "price", "quiet_for")
 
     def __init__(self) -> None:
-        self.at = self.moment = -NEVER
+        self.at = self.moment = -FOREVER
         self.price: int | None = None
         self.before: int | None = None
         self.quiet_for = 0
@@ -375,7 +375,7 @@ class Run:
     __slots__ = ("at", "hours", "is_whole", "price", "since")
 
     def __init__(self) -> None:
-        self.at = self.since = -NEVER
+        self.at = self.since = -FOREVER
         self.price: int | None = None
         self.is_whole = False
         self.hours: Callable[[int, int], int] | None = None

@@ -31,6 +31,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['name'],
+                'constraints': [models.UniqueConstraint(condition=models.Q(('deleted_at', None)), fields=('owner', 'name'), name='one_rule_per_owner_and_name')],
             },
         ),
         migrations.CreateModel(
@@ -44,6 +45,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['rule', 'number'],
+                'constraints': [models.UniqueConstraint(fields=('rule', 'number'), name='one_version_per_rule_and_number')],
             },
         ),
         migrations.CreateModel(
@@ -60,6 +62,9 @@ class Migration(migrations.Migration):
                 ('rule', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='states', to='rules.rule')),
                 ('version', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='states', to='rules.ruleversion')),
             ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('rule', 'asset'), name='one_state_per_rule_and_asset')],
+            },
         ),
         migrations.CreateModel(
             name='FilledWindows',
@@ -84,6 +89,9 @@ class Migration(migrations.Migration):
                 ('rule', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='changes', to='rules.rule')),
                 ('version', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='changes', to='rules.ruleversion')),
             ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('entry', 'rule'), name='one_change_per_entry_and_rule')],
+            },
         ),
         migrations.CreateModel(
             name='Transition',
@@ -104,6 +112,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['entry', 'position'],
+                'indexes': [models.Index(fields=['rule', '-id'], name='transition_newest_of_rule')],
+                'constraints': [models.UniqueConstraint(fields=('entry', 'position'), name='one_transition_per_entry_and_position')],
             },
         ),
         migrations.CreateModel(
@@ -120,29 +130,5 @@ class Migration(migrations.Migration):
                 'ordering': ['feed', 'seq'],
                 'constraints': [models.UniqueConstraint(fields=('feed', 'seq'), name='one_checkpoint_per_feed_and_seq')],
             },
-        ),
-        migrations.AddConstraint(
-            model_name='rule',
-            constraint=models.UniqueConstraint(condition=models.Q(('deleted_at', None)), fields=('owner', 'name'), name='one_rule_per_owner_and_name'),
-        ),
-        migrations.AddConstraint(
-            model_name='ruleversion',
-            constraint=models.UniqueConstraint(fields=('rule', 'number'), name='one_version_per_rule_and_number'),
-        ),
-        migrations.AddConstraint(
-            model_name='rulestate',
-            constraint=models.UniqueConstraint(fields=('rule', 'asset'), name='one_state_per_rule_and_asset'),
-        ),
-        migrations.AddConstraint(
-            model_name='rulechange',
-            constraint=models.UniqueConstraint(fields=('entry', 'rule'), name='one_change_per_entry_and_rule'),
-        ),
-        migrations.AddIndex(
-            model_name='transition',
-            index=models.Index(fields=['rule', '-id'], name='transition_newest_of_rule'),
-        ),
-        migrations.AddConstraint(
-            model_name='transition',
-            constraint=models.UniqueConstraint(fields=('entry', 'position'), name='one_transition_per_entry_and_position'),
         ),
     ]

@@ -8,7 +8,8 @@ from typing import Any
 from apps.market.domain import RawQuote
 from apps.sources.providers import http, live
 from apps.sources.providers.days import end_of_day
-from apps.sources.providers.live import DAY, Ask, Close, LiveProvider, Option
+from apps.sources.providers.live import DAY, Ask, Close, LiveProvider
+from apps.sources.providers.options import Option
 from apps.sources.providers.protocol import (
     HistoryLimits,
     HistoryRange,
@@ -39,16 +40,17 @@ class BcbSgs(LiveProvider):
     asset_kinds = ("index", "fx")
     currency = "BRL"
     history = HistoryLimits(steps=(DAY,), points=3_650)
-    more_options = {"since": Option("2000-01-03", r"\d{4}-\d{2}-\d{2}", "a day like 2000-01-03")}
-
-    def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return base_url and since. Raises ProviderMisconfigured."""
-        complete = super().validate_options(options)
-        try:
-            date.fromisoformat(complete["since"])
-        except ValueError:
-            raise ProviderMisconfigured("since must be a day like 2000-01-03") from None
-        return complete
+    more_options = (
+        Option(
+            "since",
+            "Since",
+            "The day before whose rate an index is 100, like 2000-01-03.",
+            default="2000-01-03",
+            pattern=r"\d{4}-\d{2}-\d{2}",
+            must="be a day like 2000-01-03",
+            check=lambda text: _check_day(text),
+        ),
+    )
 
     def fetch_batch(self, ask: Ask, external_ids: Sequence[str]) -> Sequence[RawQuote]:
         """Return the newest value of the one series. Raises ProviderRejected("unknown_symbol") for another one."""
@@ -104,3 +106,10 @@ def _row(row: Mapping[str, Any]) -> tuple[date, Decimal]:
 
 def _last_day(day: date) -> date:
     return (day.replace(day=1) + timedelta(days=32)).replace(day=1) - timedelta(days=1)
+
+
+def _check_day(text: str) -> None:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        raise ProviderMisconfigured("since must be a day like 2000-01-03") from None

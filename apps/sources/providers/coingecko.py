@@ -6,7 +6,8 @@ from typing import Any
 
 from apps.market.domain import RawQuote
 from apps.sources.providers import live
-from apps.sources.providers.live import DAY, HOUR, Ask, Close, LiveProvider, Option
+from apps.sources.providers.live import DAY, HOUR, Ask, Close, LiveProvider
+from apps.sources.providers.options import Option
 from apps.sources.providers.protocol import HistoryLimits, HistoryRange, Limits, ProviderUnavailable, SearchResult
 
 
@@ -22,7 +23,16 @@ class CoinGecko(LiveProvider):
     gives_event_time = True
     # It chooses the step itself: hours up to 90 days, else days. What is from before 365 days is refused.
     history = HistoryLimits(steps=(HOUR, DAY), points=90 * 24, reach=364 * DAY)
-    more_options = {"vs_currency": Option("usd", pattern="[a-z]+", meaning="a currency in small letters, like usd")}
+    more_options = (
+        Option(
+            "vs_currency",
+            "Currency",
+            "Of the prices, in small letters, like usd.",
+            default="usd",
+            pattern="[a-z]+",
+            must="be a currency in small letters, like usd",
+        ),
+    )
 
     def fetch_batch(self, ask: Ask, external_ids: Sequence[str]) -> Sequence[RawQuote]:
         """Return one quote per id that is in the answer. An id that is unknown has none."""

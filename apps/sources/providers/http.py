@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -179,24 +179,13 @@ def time_left() -> Callable[[], float]:
     return lambda: ends_at - time.monotonic()
 
 
-def read_base_url(options: Mapping[str, Any], *, default: str) -> str:
-    """Return the option base_url without a slash at its end. Raises ProviderMisconfigured."""
-    value = options.get("base_url", default)
+def check_base_url(value: str) -> None:
+    """Raise ProviderMisconfigured for what is no address of an API."""
     if not _is_base_url(value):
         raise ProviderMisconfigured("base_url must be an http or https address without user, query or fragment")
-    return value.rstrip("/")
 
 
-def refuse_unknown_options(options: Mapping[str, Any], known: Iterable[str], *, slug: str) -> None:
-    """Raise ProviderMisconfigured for the first option that is not known, by its name."""
-    unknown = sorted(options.keys() - set(known))
-    if unknown:
-        raise ProviderMisconfigured(f"{slug} knows no option {unknown[0]!r}; it knows {', '.join(sorted(known))}")
-
-
-def _is_base_url(value: Any) -> bool:
-    if not isinstance(value, str):
-        return False
+def _is_base_url(value: str) -> bool:
     try:
         parts = urlsplit(value)
     except ValueError:

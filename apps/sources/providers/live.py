@@ -2,17 +2,17 @@
 candles, what a search finds."""
 
 import os
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 from apps.market.domain import RawQuote
 from apps.sources.providers import apart, http
+from apps.sources.providers.options import Option, read_options
 from apps.sources.providers.protocol import (  # noqa: F401, the steps of history are for the providers
     DAY,
     FOUND_AT_MOST,
@@ -37,14 +37,6 @@ Close = tuple[datetime, Any]  # When the price stood, and the price as it came.
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Far from the end of what a datetime can hold, so that a step may be added.
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
-
-
-class Option(NamedTuple):
-    """A text that a feed may set. pattern: of the whole of it; meaning: the pattern in words, after "must be"."""
-
-    default: str
-    pattern: str
-    meaning: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +88,7 @@ class LiveProvider(PlainProvider):
     gives_event_time = False
     has_search = True
     asset_kinds: tuple[str, ...] = ("crypto",)
-    more_options: Mapping[str, Option] = {}
+    more_options: Sequence[Option] = ()
     key_header: tuple[str, str] | None = None
     key_param: str | None = None
     ban_status: int | None = None
@@ -104,15 +96,23 @@ class LiveProvider(PlainProvider):
     currency_mark: str | None = None
     currencies: Collection[str] = ()
 
+    @property
+    def options(self) -> Sequence[Option]:  # type: ignore[override]
+        """Return base_url and `more_options`."""
+        base_url = Option(
+            "base_url",
+            "Address",
+            "Of the API, where it is another than the provider's own, as a proxy's.",
+            default=self.base_url,
+            must="be an http or https address without user, query or fragment",
+            check=http.check_base_url,
+        )
+        return (base_url, *self.more_options)
+
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return base_url without a slash at its end, and `more_options`. Raises ProviderMisconfigured."""
-        http.refuse_unknown_options(options, ["base_url", *self.more_options], slug=self.slug)
-        complete = {"base_url": http.read_base_url(options, default=self.base_url)}
-        for name, option in self.more_options.items():
-            complete[name] = options.get(name, option.default)
-            if not isinstance(complete[name], str) or not re.fullmatch(option.pattern, complete[name]):
-                raise ProviderMisconfigured(f"{name} must be {option.meaning}")
-        return complete
+        complete = read_options(options, self.options, slug=self.slug)
+        return complete | {"base_url": complete["base_url"].rstrip("/")}
 
     def key(self) -> str:
         """Return the key, or "" where there is none. Raises ProviderRejected("no_key") where it is needed."""

@@ -5,9 +5,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from apps.market.domain import RawQuote
+
+if TYPE_CHECKING:
+    from apps.sources.providers.options import Option
 
 # After a long gap a recording or an invented market has much to give: more than this comes with the next slots, so that
 # each answer is stored and evaluated within a task's time.
@@ -45,7 +48,11 @@ class ProviderRejected(Exception):
 
 class ProviderMisconfigured(ValueError):
     """The options of a feed do not fit its provider. The text is for people: it names the option and what would be
-    right."""
+    right. faults: option -> the sentence about it, of all that are wrong; none where it is about no single option."""
+
+    def __init__(self, text: str = "", *, faults: Mapping[str, str] | None = None) -> None:
+        super().__init__(text or "; ".join((faults or {}).values()))
+        self.faults = dict(faults or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +255,8 @@ class Provider(Protocol):
     key_variable: the environment variable of its key, None where it takes none; needs_key: nothing is given without
     one; gives_event_time: each quote has a time of its own; names_days: of some prices it names only the day;
     asset_kinds: of "crypto", "share", "fx" and "index", none where they are whatever the operator makes them;
-    option_types: int or float of the options that are numbers, in mappings and lists as they are nested, so that files
-    of texts can be read; history: how it gives the past, None where it does not; has_search: it can be searched by
-    words; has_splits: it knows the splits of shares.
+    options: those that it takes; history: how it gives the past, None where it does not; has_search: it can be searched
+    by words; has_splits: it knows the splits of shares.
     """
 
     slug: str
@@ -263,13 +269,13 @@ class Provider(Protocol):
     gives_event_time: bool
     names_days: bool
     asset_kinds: tuple[str, ...]
-    option_types: Mapping[str, Any]
+    options: Sequence["Option"]
     history: HistoryLimits | None
     has_search: bool
     has_splits: bool
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return `options` with defaults filled in. Raises ProviderMisconfigured, which names the option."""
+        """Return `options` with defaults filled in. Raises ProviderMisconfigured, which names all that are wrong."""
 
     def fetch(self, request: QuoteRequest) -> Answer:
         """Return the quotes for one slot. Raises ProviderUnavailable or ProviderRejected."""
@@ -301,7 +307,7 @@ class PlainProvider:
     gives_event_time = True
     names_days = False
     asset_kinds: tuple[str, ...] = ()
-    option_types: Mapping[str, Any] = {}
+    options: Sequence["Option"] = ()
     history: HistoryLimits | None = None
     has_search = False
     has_splits = False

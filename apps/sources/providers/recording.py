@@ -11,6 +11,7 @@ from typing import Any
 from apps.market.domain import QuoteRejected, RawQuote, read_time
 from apps.market.quote_files import QuoteFileInvalid, in_order, rows_of
 from apps.sources.providers import http
+from apps.sources.providers.options import Option, read_options
 from apps.sources.providers.protocol import (
     ROWS_AT_ONCE,
     Answer,
@@ -22,7 +23,6 @@ from apps.sources.providers.protocol import (
 
 RECORDINGS = Path(__file__).resolve().parent.parent / "recordings"
 SPEED_HIGHEST = 86_400
-OPTIONS: dict[str, Any] = {"path": None, "start": None, "shift": "none", "speed": 1}
 
 _at = attrgetter("at")
 
@@ -37,27 +37,52 @@ class Recording(PlainProvider):
     """
 
     slug = "recording"
-    option_types = {"speed": float}
+    options = (
+        Option(
+            "path",
+            "File",
+            "The name of a recording that is here, or the path of a CSV file on this machine.",
+            is_required=True,
+            must="be the name of a recording, or the path of a CSV file",
+        ),
+        Option(
+            "start",
+            "Begin at",
+            "Where its clock begins, like 2023-03-11T06:30:00Z. Blank: at the first row.",
+            must="be ISO 8601 with a zone, like 2023-03-11T06:30:00Z",
+        ),
+        Option(
+            "shift",
+            "Move times",
+            "ends_now: all of them by one span, so that the recording ends now.",
+            default="none",
+            choices=("none", "ends_now"),
+        ),
+        Option(
+            "speed",
+            "Speed",
+            f"How many times as fast as it happened, at most {SPEED_HIGHEST}.",
+            type=float,
+            default=1,
+            lowest=0.000001,
+            highest=SPEED_HIGHEST,
+            must=f"be a number above 0, at most {SPEED_HIGHEST}",
+        ),
+    )
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return {"path", "start", "shift", "speed"}; a start of None is the first row.
 
         Reads the whole file. Raises ProviderMisconfigured, for a broken file with the number of the line.
         """
-        unknown = sorted(options.keys() - OPTIONS.keys())
-        if unknown:
-            raise ProviderMisconfigured(f"recording knows no option {unknown[0]!r}; it knows {', '.join(OPTIONS)}")
-        complete = {**OPTIONS, **options}
-        if not isinstance(complete["path"], str) or not complete["path"]:
-            raise ProviderMisconfigured("path must be the name of a recording, or the path of a CSV file")
-        if complete["shift"] not in ("none", "ends_now"):
-            raise ProviderMisconfigured("shift must be none or ends_now")
-        speed = complete["speed"]
-        if isinstance(speed, bool) or not isinstance(speed, int | float) or not 0 < speed <= SPEED_HIGHEST:
-            raise ProviderMisconfigured(f"speed must be a number above 0, at most {SPEED_HIGHEST}")
-        recording = _recording(complete["path"])
+        complete = read_options(options, self.options, slug=self.slug)
+        try:
+            recording = _recording(complete["path"])
+        except ProviderMisconfigured as error:
+            raise ProviderMisconfigured(faults={"path": str(error)}) from None
         if _start(complete["start"], recording=recording) > recording[-1].at:
-            raise ProviderMisconfigured(f"start must not be after the last row, {recording[-1].at.isoformat()}")
+            text = f"start must not be after the last row, {recording[-1].at.isoformat()}"
+            raise ProviderMisconfigured(faults={"start": text})
         return complete
 
     def fetch(self, request: QuoteRequest) -> Answer:
@@ -112,7 +137,8 @@ def _start(value: Any, *, recording: Sequence[RawQuote]) -> datetime:
     try:
         return read_time(value)
     except QuoteRejected:
-        raise ProviderMisconfigured("start must be ISO 8601 with a zone, like 2023-03-11T06:30:00Z") from None
+        text = "start must be ISO 8601 with a zone, like 2023-03-11T06:30:00Z"
+        raise ProviderMisconfigured(faults={"start": text}) from None
 
 
 def _recording(name: str) -> Sequence[RawQuote]:

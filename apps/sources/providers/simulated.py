@@ -19,6 +19,7 @@ from apps.market.domain import (
     admit_price,
 )
 from apps.notation import WIDE
+from apps.sources.providers.options import Option, read_options
 from apps.sources.providers.protocol import (
     ROWS_AT_ONCE,
     Answer,
@@ -31,17 +32,6 @@ from apps.sources.providers.protocol import (
 START_PRICE = 100
 LOWEST, HIGHEST = float(PRICE_LOWEST), float(PRICE_HIGHEST)
 DECIMALS = 8  # More where there would be fewer significant digits.
-OPTIONS: dict[str, Any] = {
-    "seed": 1,
-    "start_prices": {},
-    "step_seconds": None,
-    "volatility": 0.0005,
-    "drift": 0,
-    "jump_probability": 0,
-    "jump_size": 0.02,
-    "script": [],
-}
-_BOUNDS = {"volatility": (0, 1), "drift": (-1, 1), "jump_probability": (0, 1), "jump_size": (0, 1)}
 _HIGHEST_PERCENT = {"pump": 1000, "flash_crash": 99}
 _KINDS = ("calm", "flash_crash", "pump", "outage")
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
@@ -81,6 +71,10 @@ class Event:
         return since % self.every if self.every and since > 0 else since
 
 
+def _fraction(name: str, label: str, help: str, *, default: float, lowest: int = 0) -> Option:
+    return Option(name, label, help, type=float, default=default, lowest=lowest, highest=1)
+
+
 class Simulated(PlainProvider):
     """Prices made from the seed, the asset's name, the number of the step and the previous price, and nothing else.
 
@@ -88,7 +82,40 @@ class Simulated(PlainProvider):
     """
 
     slug = "simulated"
-    option_types = {"seed": int, "step_seconds": int, **dict.fromkeys(_BOUNDS, float), "script": [{"percent": float}]}
+    options = (
+        Option("seed", "Seed", "Another number makes other prices.", type=int, default=1),
+        Option(
+            "start_prices",
+            "First prices",
+            'Of assets that do not begin at 100, like {"BTC-USD": 60000}.',
+            type=dict,
+            default={},
+            must="map assets to prices",
+            check=lambda prices: [_start_price(prices, external_id=external_id) for external_id in prices],
+        ),
+        Option(
+            "step_seconds",
+            "Step (seconds)",
+            "Between two prices. Blank: the feed's interval.",
+            type=int,
+            lowest=1,
+            highest=86_400,
+        ),
+        _fraction("volatility", "Volatility", "Of a step, as a fraction: 0.001 is 0.1 %.", default=0.0005),
+        _fraction("drift", "Drift", "By how much prices rise in a step, as a fraction.", default=0, lowest=-1),
+        _fraction("jump_probability", "Probability of a jump", "In a step: 0.01 is one in a hundred.", default=0),
+        _fraction("jump_size", "Size of jumps", "Their standard deviation, as a fraction.", default=0.02),
+        Option(
+            "script",
+            "Script",
+            'Events, like [{"kind": "flash_crash", "after": "10m", "duration": "1m", "percent": 8}].',
+            type=list,
+            default=[],
+            must="be a list of events",
+            check=lambda script: _script(script),
+            nested=[{"percent": float}],
+        ),
+    )
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options with their defaults; a step_seconds of None is the feed's interval.
@@ -96,24 +123,7 @@ class Simulated(PlainProvider):
         volatility, drift: per step, as fractions; script: a list of {kind, symbol, after, duration, every, percent},
         with durations like "10s" or "5m". Raises ProviderMisconfigured.
         """
-        unknown = sorted(options.keys() - OPTIONS.keys())
-        if unknown:
-            raise ProviderMisconfigured(f"simulated knows no option {unknown[0]!r}; it knows {', '.join(OPTIONS)}")
-        complete = {**OPTIONS, **options}
-        if type(complete["seed"]) is not int:
-            raise ProviderMisconfigured("seed must be a whole number")
-        step_seconds = complete["step_seconds"]
-        if step_seconds is not None and (type(step_seconds) is not int or not 1 <= step_seconds <= 86_400):
-            raise ProviderMisconfigured("step_seconds must be a whole number from 1 to 86400")
-        for name, (lowest, highest) in _BOUNDS.items():
-            if type(complete[name]) not in (int, float) or not lowest <= complete[name] <= highest:
-                raise ProviderMisconfigured(f"{name} must be a number from {lowest} to {highest}")
-        if not isinstance(complete["start_prices"], Mapping):
-            raise ProviderMisconfigured("start_prices must map assets to prices")
-        for external_id in complete["start_prices"]:
-            _start_price(complete, external_id=external_id)
-        _script(complete["script"])
-        return complete
+        return read_options(options, self.options, slug=self.slug)
 
     def fetch(self, request: QuoteRequest) -> Answer:
         """Return the steps after the feed's position up to the slot; the feed's first step has the start prices.
@@ -155,7 +165,7 @@ def _until(request: QuoteRequest) -> datetime:
 def _steps(request: QuoteRequest, *, external_id: str, events: Sequence[Event]) -> Iterator[RawQuote]:
     """Yield the asset's steps after the position up to the slot, oldest first, without those inside an outage."""
     step = _step(request)
-    price = _start_price(request.options, external_id=external_id)
+    price = _start_price(request.options["start_prices"], external_id=external_id)
     first, known_at = 0, request.began_at
     if request.position is not None:
         first = (request.position - request.began_at) // step + 1
@@ -197,17 +207,15 @@ def _is_out(events: Sequence[Event], *, elapsed: float) -> bool:
     return any(event.kind == "outage" and event.covers(elapsed) for event in events)
 
 
-def _start_price(options: Mapping[str, Any], *, external_id: str) -> Decimal:
-    price = options["start_prices"].get(external_id, START_PRICE)
+def _start_price(start_prices: Mapping[str, Any], *, external_id: str) -> Decimal:
+    price = start_prices.get(external_id, START_PRICE)
     try:
         return _rounded(float(admit_price(str(price) if isinstance(price, float) else price)))
     except QuoteRejected as rejection:
         raise ProviderMisconfigured(f"start_prices: the price of {external_id!r} is {rejection.reason}") from None
 
 
-def _script(script: Any) -> list[Event]:
-    if not isinstance(script, list | tuple):
-        raise ProviderMisconfigured("script must be a list of events")
+def _script(script: Sequence[Any]) -> list[Event]:
     return [_event(entry, place=f"script event {number}") for number, entry in enumerate(script, start=1)]
 
 

@@ -316,7 +316,7 @@ def test_who_is_reminded_seldom_keeps_nobody_from_being_reminded_often(feed, own
     for channel in (reminded, often):
         plan(channel)
         send(channel)
-    monkeypatch.setattr(queries, "NOTIFICATIONS_AT_ONCE", 1)
+    monkeypatch.setattr(queries.planning, "NOTIFICATIONS_AT_ONCE", 1)
 
     assert services.enqueue_reminders(now=timezone.now() + timedelta(minutes=61)) == [often.pk]
 
@@ -330,7 +330,7 @@ def test_what_is_silenced_keeps_nothing_else_from_being_reminded_of(feed, owner,
     send(reminded)
     now = timezone.now()
     services.create_silence(author=owner, owner=owner, rule=rule, starts_at=now, ends_at=LATER, comment="work")
-    monkeypatch.setattr(queries, "NOTIFICATIONS_AT_ONCE", 1)
+    monkeypatch.setattr(queries.planning, "NOTIFICATIONS_AT_ONCE", 1)
 
     for minutes in (61, 62):
         services.enqueue_reminders(now=now + timedelta(minutes=minutes))

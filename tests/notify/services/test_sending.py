@@ -54,7 +54,7 @@ def test_a_message_has_all_that_a_transport_may_need(feed, rule, channel, outsid
     assert [(one.event, one.symbol, one.reason, one.summary) for one in rendered.items] == [
         ("opened", "BTC-USD", "", "BTC-USD is above 100: 101 at 12:00:00")
     ]
-    assert [action.label for action in rendered.actions] == ["Acknowledge", "Silence 1 h"]
+    assert [action.label for action in rendered.actions] == ["Acknowledge", "Silence 1 h", "Silence until over"]
 
 
 def test_what_is_over_has_nothing_to_acknowledge(feed, rule, channel, outside):
@@ -315,7 +315,7 @@ def test_a_channel_is_due_when_nobody_was_asked_to_send_on_it_for_a_while(feed, 
 
 
 def test_channels_on_which_nobody_sends_keep_no_other_from_its_turn(monkeypatch, feed, owner, rule, channel):
-    monkeypatch.setattr(queries, "CHANNELS_AT_ONCE", 1)
+    monkeypatch.setattr(queries.sending, "CHANNELS_AT_ONCE", 1)
     other = services.create_channel(owner=owner, name="Other", kind="fake", config={})
     for one, seconds in ((channel, 20), (other, 60)):
         services.send_test(channel=one, asked_by="ada", now=LONG_AGO)

@@ -4,10 +4,13 @@ import re
 import socket
 
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
 
 from apps.notify.transports import posting
 from apps.notify.transports.protocol import TransportFailure
 from fintech.settings.env import place
+from tests.notify.transports.mailing import Server, free_port
 from tests.servers import talking_servers
 
 CANARY = "canary-5f1c9e"
@@ -90,3 +93,28 @@ def failure_of(url, **options):
     with pytest.raises(TransportFailure) as caught:
         posting.receipt_of(post(url, **options))
     return caught.value
+
+
+@pytest.fixture
+def mail_settings(settings):
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_CONFIGURED = True
+    settings.EMAIL_HOST = "127.0.0.1"
+    settings.EMAIL_PORT = free_port()
+    settings.EMAIL_HOST_USER = settings.EMAIL_HOST_PASSWORD = ""
+    settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
+    settings.EMAIL_TIMEOUT = 5
+    settings.DEFAULT_FROM_EMAIL = "Fintech <alerts@fintech.example>"
+    return settings
+
+
+@pytest.fixture
+def server(mail_settings):
+    handler = Server()
+    refuse = lambda *_: AuthResult(success=False, handled=False)  # noqa: E731
+    controller = Controller(
+        handler, hostname="127.0.0.1", port=mail_settings.EMAIL_PORT, authenticator=refuse, auth_require_tls=False
+    )
+    controller.start()
+    yield handler
+    controller.stop()

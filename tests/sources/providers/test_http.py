@@ -1,72 +1,37 @@
+""""""
+
 import gzip
-import json
 import logging
 import socket
 import ssl
 import struct
 import subprocess
-import sys
 import threading
-import time
 import traceback
-import tracemalloc
-import zlib
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from werkzeug import Response
 
 from apps.outbound import retry_after_seconds
 from apps.sources.providers import http
 from apps.sources.providers.http import get_json
 from apps.sources.providers.protocol import ProviderRejected, ProviderUnavailable
-from fintech.settings.env import VARIABLES
-from tests.servers import accept_for_ever, talking_servers
+from tests.servers import accept_for_ever
+from tests.sources.providers.serving import OK_HEAD, answered, read, readers_left, reason_of, send_zeros_for_ever
 
 CANARY = "canary-5f1c9e"
-OK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-
-
-@pytest.fixture
-def serve():
-    """Return a function that starts a server which gives each connection to `talk`, and returns its address."""
-    with talking_servers(_read) as start:
-        yield lambda talk, *, scheme="http": f"{scheme}://127.0.0.1:{start(talk)}/quotes"
-
-
-def _read(connection):
-    connection.recv(65_536)
-
-
-def _drip(connection, payload):
-    for byte in payload:
-        connection.sendall(bytes([byte]))
-        time.sleep(0.02)
-
-
-def _reason(**request):
-    with pytest.raises((ProviderUnavailable, ProviderRejected)) as caught:
-        get_json(**request)
-    return type(caught.value).__name__, caught.value.reason
-
-
-def _answered(httpserver, body=b"", *, status=200, headers=None, content_type="application/json"):
-    httpserver.expect_request("/quotes").respond_with_response(
-        Response(body, status=status, headers=headers, content_type=content_type)
-    )
-    return httpserver.url_for("/quotes")
 
 
 def test_floats_come_back_as_the_decimals_that_were_sent(httpserver):
-    url = _answered(httpserver, b'{"usd": 67187.330000000001, "at": 1711356300, "text": "\xc3\xa9"}')
+    url = answered(httpserver, b'{"usd": 67187.330000000001, "at": 1711356300, "text": "\xc3\xa9"}')
     assert get_json(url=url) == {"usd": Decimal("67187.330000000001"), "at": 1711356300, "text": "é"}
 
 
 def test_a_list_is_an_answer_too(httpserver):
-    assert get_json(url=_answered(httpserver, b'[{"price":"4.0"}]')) == [{"price": "4.0"}]
+    assert get_json(url=answered(httpserver, b'[{"price":"4.0"}]')) == [{"price": "4.0"}]
 
 
 def test_headers_and_parameters_are_sent(httpserver):
@@ -75,7 +40,7 @@ def test_headers_and_parameters_are_sent(httpserver):
 
 
 def test_a_gzipped_answer_is_read(httpserver):
-    url = _answered(httpserver, gzip.compress(b'{"a": 1}'), headers={"Content-Encoding": "gzip"})
+    url = answered(httpserver, gzip.compress(b'{"a": 1}'), headers={"Content-Encoding": "gzip"})
     assert get_json(url=url) == {"a": 1}
 
 
@@ -102,33 +67,33 @@ def test_a_gzipped_answer_is_read(httpserver):
     ids=lambda body: body[:24].hex(),
 )
 def test_what_is_no_json_object_or_list_is_a_bad_payload(httpserver, body):
-    assert _reason(url=_answered(httpserver, body)) == ("ProviderUnavailable", "bad_payload")
+    assert reason_of(url=answered(httpserver, body)) == ("ProviderUnavailable", "bad_payload")
 
 
 @pytest.mark.parametrize(
     "content_type", ["text/plain", "text/plain; charset=utf-8", "application/octet-stream", "application/problem+json"]
 )
 def test_json_is_read_under_a_type_that_says_nothing_too(httpserver, content_type):
-    assert get_json(url=_answered(httpserver, b'{"a": 1}', content_type=content_type)) == {"a": 1}
+    assert get_json(url=answered(httpserver, b'{"a": 1}', content_type=content_type)) == {"a": 1}
 
 
 def test_a_byte_order_mark_is_passed_over(httpserver):
-    assert get_json(url=_answered(httpserver, b'\xef\xbb\xbf{"a": 1}')) == {"a": 1}
+    assert get_json(url=answered(httpserver, b'\xef\xbb\xbf{"a": 1}')) == {"a": 1}
 
 
 def test_a_bare_nan_or_infinity_is_a_number_that_is_not_finite(httpserver):
-    answer = get_json(url=_answered(httpserver, b"[NaN, Infinity, -Infinity, 1]"))
+    answer = get_json(url=answered(httpserver, b"[NaN, Infinity, -Infinity, 1]"))
     assert [str(number) for number in answer] == ["NaN", "Infinity", "-Infinity", "1"]
 
 
 def test_a_page_that_only_looks_like_json_is_a_bad_payload(httpserver):
-    url = _answered(httpserver, b"{}", content_type="text/html; charset=utf-8")
-    assert _reason(url=url) == ("ProviderUnavailable", "bad_payload")
+    url = answered(httpserver, b"{}", content_type="text/html; charset=utf-8")
+    assert reason_of(url=url) == ("ProviderUnavailable", "bad_payload")
 
 
 def test_a_body_that_is_not_the_gzip_it_claims_to_be_is_a_bad_payload(httpserver):
-    url = _answered(httpserver, b'{"a": 1}', headers={"Content-Encoding": "gzip"})
-    assert _reason(url=url) == ("ProviderUnavailable", "bad_payload")
+    url = answered(httpserver, b'{"a": 1}', headers={"Content-Encoding": "gzip"})
+    assert reason_of(url=url) == ("ProviderUnavailable", "bad_payload")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +111,7 @@ def test_a_body_that_is_not_the_gzip_it_claims_to_be_is_a_bad_payload(httpserver
     ],
 )
 def test_a_status_separates_what_will_never_work_from_what_may(httpserver, status, outcome):
-    assert _reason(url=_answered(httpserver, b'{"a": 1}', status=status)) == outcome
+    assert reason_of(url=answered(httpserver, b'{"a": 1}', status=status)) == outcome
 
 
 @pytest.mark.parametrize(
@@ -171,7 +136,7 @@ def test_a_status_separates_what_will_never_work_from_what_may(httpserver, statu
 )
 def test_retry_after_is_read_defensively(httpserver, monkeypatch, header, seconds):
     monkeypatch.setattr(http, "now", lambda: datetime(2023, 3, 10, 12, tzinfo=UTC))
-    url = _answered(httpserver, status=429, headers={"Retry-After": header})
+    url = answered(httpserver, status=429, headers={"Retry-After": header})
     with pytest.raises(ProviderUnavailable) as caught:
         get_json(url=url)
     assert caught.value.retry_after_seconds == seconds
@@ -180,7 +145,7 @@ def test_retry_after_is_read_defensively(httpserver, monkeypatch, header, second
 @pytest.mark.parametrize(("header", "seconds"), [("120", 120), ("259200", 3_600)])
 def test_only_who_asked_too_often_waits_for_longer_than_an_hour(httpserver, header, seconds):
     with pytest.raises(ProviderUnavailable) as caught:
-        get_json(url=_answered(httpserver, b"for 3 days", status=503, headers={"Retry-After": header}))
+        get_json(url=answered(httpserver, b"for 3 days", status=503, headers={"Retry-After": header}))
     assert caught.value.retry_after_seconds == seconds
 
 
@@ -210,7 +175,7 @@ def test_only_who_asked_too_often_waits_for_longer_than_an_hour(httpserver, head
 @pytest.mark.parametrize("status", [429, 418])
 def test_a_ban_lasts_as_long_as_its_text_says(httpserver, monkeypatch, text, seconds, status):
     monkeypatch.setattr(http, "now", lambda: datetime(2022, 7, 27, 2, tzinfo=UTC))
-    url = _answered(httpserver, text.encode(), status=status)
+    url = answered(httpserver, text.encode(), status=status)
     with pytest.raises(ProviderUnavailable) as caught:
         get_json(url=url, ban_status=418)
     assert (caught.value.reason, caught.value.retry_after_seconds) == ("rate_limited", seconds)
@@ -218,7 +183,7 @@ def test_a_ban_lasts_as_long_as_its_text_says(httpserver, monkeypatch, text, sec
 
 @pytest.mark.parametrize(("header", "seconds"), [("60", 259_200), ("604800", 604_800)])
 def test_of_a_header_and_a_text_the_longer_wait_counts(httpserver, header, seconds):
-    url = _answered(httpserver, b"banned for 3 days", status=429, headers={"Retry-After": header})
+    url = answered(httpserver, b"banned for 3 days", status=429, headers={"Retry-After": header})
     with pytest.raises(ProviderUnavailable) as caught:
         get_json(url=url)
     assert caught.value.retry_after_seconds == seconds
@@ -232,7 +197,7 @@ def test_no_text_of_a_ban_raises_or_leaves_its_bounds(text):
 
 def test_without_retry_after_there_is_none(httpserver):
     with pytest.raises(ProviderUnavailable) as caught:
-        get_json(url=_answered(httpserver, status=503))
+        get_json(url=answered(httpserver, status=503))
     assert caught.value.retry_after_seconds is None
 
 
@@ -243,8 +208,8 @@ def test_no_retry_after_raises_or_leaves_its_bounds(header):
 
 
 def test_a_redirect_loop_is_asked_once(httpserver):
-    url = _answered(httpserver, status=302, headers={"Location": httpserver.url_for("/quotes")})
-    assert _reason(url=url) == ("ProviderUnavailable", "redirect")
+    url = answered(httpserver, status=302, headers={"Location": httpserver.url_for("/quotes")})
+    assert reason_of(url=url) == ("ProviderUnavailable", "redirect")
     assert len(httpserver.log) == 1
 
 
@@ -253,191 +218,10 @@ def test_the_body_of_a_redirect_is_not_read(serve):
 
     def talk(connection):
         connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: /quotes\r\nTransfer-Encoding: chunked\r\n\r\n")
-        _send_zeros_for_ever(connection, sent)
+        send_zeros_for_ever(connection, sent)
 
-    assert _reason(url=serve(talk), deadline_seconds=2) == ("ProviderUnavailable", "redirect")
+    assert reason_of(url=serve(talk), deadline_seconds=2) == ("ProviderUnavailable", "redirect")
     assert sum(sent) < 16_000_000
-
-
-def _send_zeros_for_ever(connection, sent):
-    while True:
-        connection.sendall(b"10000\r\n" + b"0" * 65_536 + b"\r\n")
-        sent.append(65_536)
-
-
-def test_an_endless_body_is_left_at_the_limit(serve):
-    sent = []
-
-    def talk(connection):
-        connection.sendall(OK_HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
-        _send_zeros_for_ever(connection, sent)
-
-    assert _reason(url=serve(talk), deadline_seconds=2) == ("ProviderUnavailable", "too_large")
-    assert sum(sent) < 16_000_000
-
-
-def test_the_limit_itself_is_allowed(httpserver):
-    body = json.dumps(["0" * 96]).encode()
-    assert get_json(url=_answered(httpserver, body), limit_bytes=100) == ["0" * 96]
-
-
-def test_one_byte_above_the_limit_is_too_large(httpserver):
-    body = json.dumps(["0" * 97]).encode()
-    assert _reason(url=_answered(httpserver, body), limit_bytes=100) == ("ProviderUnavailable", "too_large")
-
-
-def test_a_gzip_bomb_is_left_while_it_unpacks(httpserver):
-    url = _answered(httpserver, gzip.compress(b"0" * 60_000_000), headers={"Content-Encoding": "gzip"})
-    tracemalloc.start()
-    reason = _reason(url=url)
-    peak_bytes = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert reason == ("ProviderUnavailable", "too_large")
-    assert peak_bytes < 20_000_000
-
-
-# Asks once for something small, so that everything is loaded, and then for what is too large. Its own high-water mark,
-# since that of getrusage begins with what the process was that started it.
-MEASURED = """
-import sys
-from apps.sources.providers.http import get_json
-from apps.sources.providers.protocol import ProviderUnavailable
-
-def highest_bytes():
-    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
-
-small, large = sys.argv[1:]
-get_json(url=small)
-before = highest_bytes()
-try:
-    get_json(url=large)
-except ProviderUnavailable as error:
-    print(error.reason, highest_bytes() - before)
-"""
-
-
-def _measured(small, large):
-    """Return (reason, bytes of memory) of a call of its own process."""
-    done = subprocess.run([sys.executable, "-c", MEASURED, small, large], check=True, capture_output=True, text=True)
-    reason, grown_bytes = done.stdout.split()
-    return reason, int(grown_bytes)
-
-
-def test_a_gigabyte_in_chunks_costs_no_memory(httpserver, serve):
-    def talk(connection):
-        connection.sendall(OK_HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
-        for _ in range(1_000):
-            connection.sendall(b"F4240\r\n" + b" " * 1_000_000 + b"\r\n")
-        connection.sendall(b"0\r\n\r\n")
-
-    reason, grown_bytes = _measured(_answered(httpserver, b"{}"), serve(talk))
-
-    assert reason == "too_large"
-    assert grown_bytes < 20_000_000
-
-
-def test_a_gigabyte_in_a_megabyte_of_gzip_costs_no_memory(httpserver, serve):
-    packer = zlib.compressobj(wbits=31)
-    head = packer.compress(b"[") + packer.flush(zlib.Z_FULL_FLUSH)
-    # After a full flush a block refers to nothing before it, so the same one may come again and again.
-    block = packer.compress(b" " * 1_000_000) + packer.flush(zlib.Z_FULL_FLUSH)
-    bomb = head + block * 1_000
-
-    def talk(connection):
-        connection.sendall(OK_HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb)
-
-    reason, grown_bytes = _measured(_answered(httpserver, b"{}"), serve(talk))
-
-    assert len(bomb) < 2_000_000
-    assert reason == "too_large"
-    assert grown_bytes < 20_000_000
-
-
-def test_the_limit_is_that_of_the_environment(httpserver, monkeypatch):
-    url = _answered(httpserver, json.dumps(["0" * 19_996]).encode())
-    monkeypatch.setenv("PROVIDER_ANSWER_LIMIT_BYTES", "20000")
-    assert get_json(url=url) == ["0" * 19_996]
-    monkeypatch.setenv("PROVIDER_ANSWER_LIMIT_BYTES", "19999")
-    assert _reason(url=url) == ("ProviderUnavailable", "too_large")
-
-
-@pytest.mark.parametrize("value", ["", " "])
-def test_the_limit_that_is_not_set_is_the_default_of_the_settings(monkeypatch, value):
-    monkeypatch.setenv("PROVIDER_ANSWER_LIMIT_BYTES", value)
-    assert http.answer_limit_bytes() == int(VARIABLES["PROVIDER_ANSWER_LIMIT_BYTES"][0])
-
-
-@pytest.mark.parametrize(
-    ("scheme", "at_once", "dripped"),
-    [
-        ("http", b"", b""),
-        ("http", b"", b"HTTP/1.1 200 OK\r\nX-Slow: " + b"a" * 1_000),
-        ("http", b"HTTP/1.1 200 OK\r\n", b"X: 1\r\n" * 90),
-        ("http", OK_HEAD + b"Content-Length: 900\r\n\r\n", b'{"a": "' + b"a" * 1_000),
-        ("http", OK_HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n" * 200),
-        ("https", b"\x16\x03\x03\x40\x00", b"\x02\x00\x3f\xfc" + b"\x03" * 1_000),
-    ],
-    ids=["silence", "status line", "headers", "body", "chunks", "TLS handshake"],
-)
-def test_a_dripping_server_meets_the_total_deadline_and_leaves_no_thread(serve, scheme, at_once, dripped):
-    def talk(connection):
-        connection.sendall(at_once)
-        _drip(connection, dripped)
-        connection.recv(1)
-
-    url = serve(talk, scheme=scheme)
-    started = time.monotonic()
-    assert _reason(url=url, deadline_seconds=0.2) == ("ProviderUnavailable", "timeout")
-    assert time.monotonic() - started < 1
-    assert _readers_left() == []
-
-
-def _readers_left():
-    readers = [thread for thread in threading.enumerate() if thread.name.startswith("get_json")]
-    for thread in readers:
-        thread.join(timeout=2)
-    return [thread for thread in readers if thread.is_alive()]
-
-
-def test_a_slow_name_lookup_meets_the_total_deadline(monkeypatch):
-    is_over = threading.Event()
-
-    def lookup(*args, **kwargs):
-        is_over.wait(timeout=5)
-        raise socket.gaierror
-
-    monkeypatch.setattr(socket, "getaddrinfo", lookup)
-    started = time.monotonic()
-    assert _reason(url="http://quotes.invalid/", deadline_seconds=0.2) == ("ProviderUnavailable", "timeout")
-    assert time.monotonic() - started < 1
-    is_over.set()
-    assert _readers_left() == []
-
-
-def test_a_connection_that_comes_up_after_the_deadline_sends_nothing(httpserver, monkeypatch):
-    is_over = threading.Event()
-    connect = socket.getaddrinfo
-
-    def lookup(*args, **kwargs):
-        is_over.wait(timeout=5)
-        return connect(*args, **kwargs)
-
-    url = _answered(httpserver, b"{}")
-    monkeypatch.setattr(socket, "getaddrinfo", lookup)
-    assert _reason(url=url, deadline_seconds=0.1) == ("ProviderUnavailable", "timeout")
-    is_over.set()
-    assert _readers_left() == []
-    assert httpserver.log == []
-
-
-def test_the_deadline_holds_in_a_thread_that_is_not_the_main_one(serve):
-    reasons = []
-    url = serve(lambda connection: connection.recv(1))
-    thread = threading.Thread(target=lambda: reasons.append(_reason(url=url, deadline_seconds=0.1)))
-    thread.start()
-    thread.join(timeout=2)
-    assert reasons == [("ProviderUnavailable", "timeout")]
 
 
 def _reset(connection):
@@ -458,13 +242,13 @@ def _reset(connection):
     ids=["reset", "closed", "no HTTP", "long header", "short body", "cut chunks", "long chunk line"],
 )
 def test_a_broken_conversation_is_a_connection_failure(serve, talk):
-    assert _reason(url=serve(talk), deadline_seconds=2) == ("ProviderUnavailable", "connection")
+    assert reason_of(url=serve(talk), deadline_seconds=2) == ("ProviderUnavailable", "connection")
 
 
 def test_a_closed_port_is_a_connection_failure():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    assert _reason(url=f"http://127.0.0.1:{port}/") == ("ProviderUnavailable", "connection")
+    assert reason_of(url=f"http://127.0.0.1:{port}/") == ("ProviderUnavailable", "connection")
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(serve, tmp_path):
@@ -479,8 +263,8 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(serve, tmp_path):
     context.load_cert_chain(certificate, key)
     listener = context.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True)
     received = []
-    threading.Thread(target=accept_for_ever, args=(listener, _read, received.append), daemon=True).start()
-    assert _reason(url=f"https://127.0.0.1:{listener.getsockname()[1]}/") == ("ProviderUnavailable", "connection")
+    threading.Thread(target=accept_for_ever, args=(listener, read, received.append), daemon=True).start()
+    assert reason_of(url=f"https://127.0.0.1:{listener.getsockname()[1]}/") == ("ProviderUnavailable", "connection")
     listener.close()
     assert received == []
 
@@ -488,7 +272,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(serve, tmp_path):
 def test_no_proxy_is_taken_from_the_environment(httpserver, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
-    assert get_json(url=_answered(httpserver, b'{"a": 1}')) == {"a": 1}
+    assert get_json(url=answered(httpserver, b'{"a": 1}')) == {"a": 1}
 
 
 @pytest.mark.parametrize(
@@ -528,6 +312,6 @@ def test_no_failure_and_no_log_line_reveals_the_key(serve, talk, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     with pytest.raises(ProviderUnavailable) as caught:
         get_json(url=serve(talk), headers={"X-Key": CANARY}, params={"apikey": CANARY}, deadline_seconds=0.3)
-    assert _readers_left() == []
+    assert readers_left() == []
     assert caught.value.__context__ is None
     assert CANARY not in _notified(caught.value) + caplog.text + "".join(capfd.readouterr())

@@ -36,7 +36,8 @@ def test_it_takes_how_often_a_push_is_expected():
     ("options", "text"),
     [
         ({"base_url": "http://127.0.0.1/"}, "^push knows no option 'base_url'; it knows expect_every$"),
-        ({"expect_every": 5}, "^expect_every is not a duration; write it like 10s, 5m, 24h or 30d$"),
+        ({"expect_every": 5}, "^expect_every must be a duration like 5m$"),
+        ({"expect_every": "5 x"}, "^expect_every is not a duration; write it like 10s, 5m, 24h or 30d$"),
         ({"expect_every": "0s"}, "^expect_every must be from 1s to 400d$"),
     ],
 )

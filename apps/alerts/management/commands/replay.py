@@ -1,15 +1,14 @@
 """`manage.py replay`: prove that what fired is what should have fired."""
 
 import json
-import sys
 import time
-from typing import Any, NoReturn
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
 from apps.alerts.replay import Comparison, ReplayRefused, describe, replay
-from apps.command_line import SECONDS_BETWEEN_PROGRESS, moment
+from apps.command_line import SECONDS_BETWEEN_PROGRESS, moment, refuse
 from apps.market.models import Feed
 from apps.market.queries import every_feed
 
@@ -32,17 +31,17 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         since, until = options["since"], options["until"] or timezone.now()
         if since > until:
-            _refuse("--from is after --to")
+            refuse("replay", "--from is after --to")
         feeds = list(every_feed().order_by("name"))
         for name in options["feed"] or ():
             if name not in {feed.name for feed in feeds}:
-                _refuse(f"there is no feed {name}")
+                refuse("replay", f"there is no feed {name}")
         chosen = [feed for feed in feeds if not options["feed"] or feed.name in options["feed"]]
         self._started = self._reported_at = time.monotonic()
         try:
             found = [replay(feed, since=since, until=until, progress=self._progress(feed)) for feed in chosen]
         except ReplayRefused as error:
-            _refuse(str(error))
+            refuse("replay", str(error))
         self.stdout.write(_json(found) if options["json"] else _lines(found))
         if any(one.missing or one.extra for one in found):
             raise SystemExit(1)
@@ -54,11 +53,6 @@ class Command(BaseCommand):
                 self.stderr.write(f"replay: {feed.name} {done:.0%} after {self._reported_at - self._started:.0f} s")
 
         return report
-
-
-def _refuse(what: str) -> NoReturn:
-    print(f"replay: {what}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 def _json(found: list[Comparison]) -> str:

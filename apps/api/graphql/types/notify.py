@@ -30,12 +30,14 @@ from apps.notify.queries import (
     silences_seen_by,
 )
 
-MessageStatus = enum("MessageStatus", MessageRow.Status.values, description="How far a message has come.")
+MessageStatus = enum(
+    "MessageStatus", MessageRow.Status.values, description="How far a message has come; `SILENCED`: it is not sent."
+)
 NotificationStatus = enum(
     "NotificationStatus",
     NotificationRow.Status.values,
     description="How far a notification has come: it waits for more alerts or for its turn, or is deferred; else how "
-    "far its message has come.",
+    "far its message has come, which is `SILENCED` where the alert was silenced until it was over.",
 )
 AttemptOutcome = enum(
     "AttemptOutcome",
@@ -114,7 +116,8 @@ MessageConnection = connection(Message, fields=["created_at", "pk"], by=TimeOrde
 
 
 class Silence(graphene.ObjectType):
-    """A period in which matching alerts are recorded, and their notifications deferred. Null matches any."""
+    """A period in which matching alerts are recorded, and their notifications deferred. Null matches any. One of an
+    alert lasts until that is over, and what it deferred is not sent."""
 
     class Meta:
         interfaces = (Node,)
@@ -126,7 +129,11 @@ class Silence(graphene.ObjectType):
     asset = graphene.Field(Asset, description="Alerts on this asset alone.")
     severity = graphene.Field(Severity, description="Alerts of this severity alone.")
     starts_at = graphene.Field(DateTime, required=True, description="The beginning.")
-    ends_at = graphene.Field(DateTime, required=True, description="Then what was deferred is sent.")
+    alert = graphene.Field(alerts.Alert, description="This alert alone.")
+    ends_at = graphene.Field(
+        DateTime,
+        description="Then what was deferred is sent. Null: it is one of an alert, and was not ended early.",
+    )
     comment = graphene.String(required=True, description="Why.")
 
     def resolve_owner(silence: SilenceRow, info: Any) -> str | None:
@@ -170,14 +177,14 @@ class Notification(graphene.ObjectType):
     channel = graphene.Field(Channel, required=True, description="The channel that it is for.")
     status = graphene.Field(NotificationStatus, required=True, description="Its status.")
     reason = graphene.String(
-        description="Why it is deferred, `silence` or `quiet`; else why the last attempt failed, as a code. Null: for "
-        "neither reason."
+        description="Why it is deferred, `silence` or `quiet`, or silenced; else why the last attempt failed, as a "
+        "code. Null: for neither reason."
     )
     created_at = graphene.Field(DateTime, required=True, description="When it was created.")
     due_at = graphene.Field(
         DateTime,
-        required=True,
-        description="When it becomes part of a message: after the channel's group wait, or when what defers it ends.",
+        description="When it becomes part of a message: after the channel's group wait, or when what defers it ends. "
+        "Null: its alert is silenced until it is over, and then it is not sent.",
     )
     delivered_at = graphene.Field(DateTime, description="When its receiver accepted the message; null: not yet.")
     message = graphene.Field(Message, description="The message that carries it; null before it is written.")
@@ -195,7 +202,7 @@ class Notification(graphene.ObjectType):
         return notification.repeat
 
     def resolve_reason(notification: NotificationRow, info: Any) -> Any:
-        if notification.status == NotificationRow.Status.DEFERRED:
+        if notification.status in (NotificationRow.Status.DEFERRED, NotificationRow.Status.SILENCED):
             return notification.deferred_by
         return (
             info.context.load(_last_failures, notification.message_id) if notification.message_id is not None else None

@@ -1,4 +1,4 @@
-"""The value and the performance of portfolios, with the parts of each figure. The pages use the same functions."""
+"""The value of portfolios, with the parts of each figure. The pages use the same functions."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -15,10 +15,8 @@ from apps.api.graphql.scalars import DateTime, Decimal, enum
 from apps.portfolios.domain.numbers import to_decimal
 from apps.portfolios.domain.rates import FoundRate
 from apps.portfolios.domain.valuation import CashValue, Holding, Result, Valued, value_holding
-from apps.portfolios.domain.xirr import NotUnique, Rate
-from apps.portfolios.models import LotCopy, Position, UsedRate
-from apps.portfolios.queries import behind_splits, lots_in, positions_in, rates_used_in
-from apps.portfolios.valuing import Performance as FoundPerformance
+from apps.portfolios.models import LotCopy, Position, UsedPrice, UsedRate
+from apps.portfolios.queries import behind_splits, lots_in, positions_in, prices_used_in, rates_used_in
 from apps.portfolios.valuing import View, views_now
 
 MissingKind = enum(
@@ -27,7 +25,6 @@ MissingKind = enum(
     description="What a figure lacks: an asset's price, its price's currency, an exchange rate of an asset or of cash, "
     "or the reckoning of a split.",
 )
-_UNKNOWN = "Null: not known."
 
 
 def exact(number: Fraction | PythonDecimal | None) -> PythonDecimal | None:
@@ -66,7 +63,7 @@ class CashBalance(graphene.ObjectType):
         return exact(cash.balance)
 
     def resolve_rate(cash: CashValue, info: Any) -> ExchangeRate | None:
-        return _rate(cash.rate)
+        return shown_rate(cash.rate)
 
     def resolve_value(cash: CashValue, info: Any) -> PythonDecimal | None:
         return exact(cash.value)
@@ -140,77 +137,6 @@ class Lot(graphene.ObjectType):
 LotConnection = connection(Lot, fields=["number"], by=TimeOrder)
 
 
-class Flow(graphene.ObjectType):
-    """Money that came into a portfolio, or went out of it, on a day."""
-
-    day = graphene.Date(required=True, description="The day in UTC.")
-    inflow = graphene.Field(Decimal, description=f"What came in, at the start of the day. {_UNKNOWN}")
-    outflow = graphene.Field(Decimal, description=f"What went out, at its end. {_UNKNOWN}")
-
-
-class Volatility(graphene.ObjectType):
-    """Standard deviation of daily log returns."""
-
-    period = graphene.Float(required=True, description="For the whole period (× √n); 0.1 is 10 %.")
-    yearly = graphene.Float(required=True, description="For a year of 252 trading days.")
-
-
-class Performance(graphene.ObjectType):
-    """How a portfolio did in a period, after fees and taxes and with income. Returns are parts of 1: 0.1 is 10 %."""
-
-    begins = graphene.Date(description="The first day that counts: its value and that of the day before are known.")
-    start_value = graphene.Field(Decimal, description="The value before that day.")
-    days = graphene.List(graphene.NonNull(graphene.Date), required=True, description="The days that count, in order.")
-    values = graphene.List(Decimal, required=True, description=f"The value at the end of each of the days. {_UNKNOWN}")
-    flows = graphene.List(graphene.NonNull(Flow), required=True, description="The flows, by day.")
-    time_weighted = graphene.Field(Decimal, description="Time-weighted return of the period, not annualised.")
-    unknown = graphene.String(
-        required=True,
-        description="Why there is no return: no_days, unknown_value or negative_start; otherwise empty.",
-    )
-    unknown_day = graphene.Date(description="The day of that value.")
-    money_weighted_yearly = graphene.Field(Decimal, description="The annual rate (XIRR, Act/365F). Null: none.")
-    money_weighted_rates = graphene.List(
-        graphene.NonNull(Decimal), required=True, description="The annual rates that fit, where several do."
-    )
-    money_weighted_unknown = graphene.String(
-        required=True,
-        description="Why there is no such rate: no_flows, one_day, everything_lost, no_sign_change, no_root, "
-        "not_unique, unknown_value; else empty.",
-    )
-    volatility = graphene.Field(Volatility, description="Null: fewer than two days of trading.")
-    drawdown = graphene.Field(Decimal, description="The largest fall from a peak of the time-weighted index.")
-
-
-def shown_performance(found: FoundPerformance) -> Performance:
-    """Return a performance as clients see it."""
-    answer, volatility = found.xirr, found.volatility
-    reason = "unknown_value" if answer is None and found.begins is not None else ""
-    if isinstance(answer, NotUnique):
-        reason = "not_unique"
-    elif answer is not None and not isinstance(answer, Rate):
-        reason = answer.reason.value
-    return Performance(
-        begins=found.begins,
-        start_value=exact(found.start) if found.begins is not None else None,
-        days=[one.day for one in found.days],
-        values=[exact(one.value) for one in found.days],
-        flows=[
-            Flow(day=one.day, inflow=exact(one.inflow), outflow=exact(one.outflow))
-            for one in found.days
-            if one.inflow != 0 or one.outflow != 0
-        ],
-        time_weighted=exact(found.twr),
-        unknown=found.unknown,
-        unknown_day=found.unknown_day,
-        money_weighted_yearly=exact(answer.rate) if isinstance(answer, Rate) else None,
-        money_weighted_rates=[exact(one) for one in answer.roots] if isinstance(answer, NotUnique) else [],
-        money_weighted_unknown=reason or ("no_days" if found.begins is None else ""),
-        volatility=Volatility(period=volatility.period, yearly=volatility.yearly) if volatility is not None else None,
-        drawdown=exact(found.drawdown),
-    )
-
-
 def worth_of(context: Context, portfolio_ids: list[int]) -> Mapping[int, Worth]:
     """Return portfolio id -> what it is worth."""
     behind = context.once(_behind, portfolio_ids)
@@ -243,7 +169,15 @@ def used_rates(
 ) -> Mapping[tuple[int, str, datetime], ExchangeRate]:
     """Return (portfolio id, currency, at) -> the rate that was found for a transaction."""
     rows = rates_used_in({portfolio_id for portfolio_id, _, _ in keys})
-    return {(one.portfolio_id, one.currency, one.at): _used(one) for one in rows}
+    return {(one.portfolio_id, one.currency, one.at): shown_used_rate(one) for one in rows}
+
+
+def used_prices(
+    context: Context, keys: list[tuple[int, int, datetime]]
+) -> Mapping[tuple[int, int, datetime], UsedPrice]:
+    """Return (portfolio id, asset id, at) -> the price by which a delivery or a transfer was valued."""
+    rows = prices_used_in({portfolio_id for portfolio_id, _, _ in keys})
+    return {(one.portfolio_id, one.asset_id, one.at): one for one in rows}
 
 
 def _lot_worths(context: Context, lots: list[LotCopy]) -> Mapping[LotCopy, PositionWorth]:
@@ -311,12 +245,12 @@ def _position_worth(valued: Valued, *, now: datetime) -> PositionWorth:
         price_at=price.at if price is not None else None,
         price_age_seconds=max(int((now - price.at).total_seconds()), 0) if price is not None else None,
         provider=price.provider if price is not None else None,
-        rate=_rate(valued.rate),
+        rate=shown_rate(valued.rate),
         **{name: exact(getattr(valued, name)) for name in figures},
     )
 
 
-def _rate(found: FoundRate | None) -> ExchangeRate | None:
+def shown_rate(found: FoundRate | None) -> ExchangeRate | None:
     if found is None:
         return None
     legs = [
@@ -332,7 +266,7 @@ def _rate(found: FoundRate | None) -> ExchangeRate | None:
     return ExchangeRate(rate=exact(found.rate), legs=legs)
 
 
-def _used(row: UsedRate) -> ExchangeRate:
+def shown_used_rate(row: UsedRate) -> ExchangeRate:
     legs = [
         RateLeg(
             symbol=symbol,

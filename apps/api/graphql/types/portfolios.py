@@ -11,27 +11,39 @@ from django.utils import timezone
 from apps.api.graphql.connections import NameOrder, Page, Paging, TimeOrder, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.nodes import Node, among, is_node, public_id
-from apps.api.graphql.scalars import UUID, DateTime, Decimal, enum
+from apps.api.graphql.scalars import UUID, AssetId, DateTime, Decimal, enum
 from apps.api.graphql.types.market import Asset
+from apps.api.graphql.types.performance import Asked, Performance
 from apps.api.graphql.types.portfolio_figures import (
     ExchangeRate,
     LotConnection,
-    Performance,
     PositionWorth,
     Worth,
     lots_by_position,
     position_worths,
-    shown_performance,
+    used_prices,
     used_rates,
     worth_of,
 )
+from apps.api.graphql.types.portfolio_sums import (
+    PARTS_MOST,
+    SUMS_MOST,
+    PortfolioSum,
+    PriceUsed,
+    SumAsked,
+    SumParts,
+    sum_parts,
+)
 from apps.api.graphql.types.rules import usernames
+from apps.market.queries import assets_named
 from apps.portfolios.domain.transactions import Event, Kind, Method
 from apps.portfolios.models import Portfolio as PortfolioRow
 from apps.portfolios.models import Position as PositionRow
 from apps.portfolios.models import Transaction as TransactionRow
 from apps.portfolios.queries import portfolios_seen_by, positions_in, transactions_in, transactions_seen_by
-from apps.portfolios.valuing import performance_of
+from apps.portfolios.services import ledger_now
+from apps.portfolios.used import MOVES
+from apps.portfolios.valuing import performance_of, performance_of_asset
 from apps.public_ids import public_id_of, with_public_id
 
 # Each reads prices of many days.
@@ -54,6 +66,7 @@ class Position(graphene.ObjectType):
     price_part = graphene.Field(Decimal, description="The part of it by prices.")
     currency_part = graphene.Field(Decimal, description="The part of it by exchange rates.")
     costs = graphene.Field(Decimal, description="Fees and taxes of what was sold.")
+    realised_after_costs = graphene.Field(Decimal, description="Gain of what was sold, less these.")
     income = graphene.Field(Decimal, description="Dividends and interest.")
     worth = graphene.Field(PositionWorth, description="Its value now. Null: nothing is held.")
     lots = pages_of(LotConnection, description="The purchases that make up the position, oldest first.")
@@ -107,6 +120,11 @@ class Transaction(graphene.ObjectType):
     used_rate = graphene.Field(
         ExchangeRate, description="The exchange rate that was found for its time, if it states none."
     )
+
+    used_price = graphene.Field(PriceUsed, description="The price by which a delivery or a transfer was valued.")
+
+    def resolve_used_price(row: TransactionRow, info: Any) -> Any:
+        return info.context.load(used_prices, (row.portfolio_id, row.asset_id, row.at)) if row.kind in MOVES else None
 
     def resolve_used_rate(row: TransactionRow, info: Any) -> Any:
         return info.context.load(used_rates, (row.portfolio_id, row.currency, row.at)) if row.rate is None else None
@@ -170,9 +188,30 @@ class PortfoliosQuery(graphene.ObjectType):
             description="The first day; by default 365 days before the last. At the earliest its first."
         ),
         until=graphene.Date(description="The last day; by default today, in UTC, and at the latest."),
-        description="How a portfolio did in a period. Null where it is none, or is not yours. At most "
-        f"{PERFORMANCES_MOST} are answered in one request.",
+        asset=AssetId(description="Only what the portfolio holds of this asset, by its own trades and income."),
+        description="How a portfolio did in a period. Null where it is none, is not yours, or never held the asset. "
+        f"At most {PERFORMANCES_MOST} are answered in one request.",
     )
+
+    sum_parts = graphene.Field(
+        SumParts,
+        portfolio=UUID(required=True, description="Id of a portfolio of yours."),
+        of=PortfolioSum(required=True, description="Which sum."),
+        asset=AssetId(description="Only the parts that are of this asset; a flow is of none."),
+        newer=graphene.Int(default_value=0, description="So many of the newest parts are left out: for the next page."),
+        description=f"The transactions of which a sum of a portfolio is made, newest first, {PARTS_MOST} at a time. "
+        "Null: there is no such portfolio of yours, or no such asset. At most "
+        f"{SUMS_MOST} are answered in one request.",
+    )
+
+    def resolve_sum_parts(
+        root: None, info: Any, portfolio: PythonUUID, of: Any, asset: str | None = None, newer: int = 0
+    ) -> SumParts | None:
+        context = info.context
+        rows = portfolios_seen_by(context.owner())
+        context.count_costly("sumParts", most=SUMS_MOST)
+        row = with_public_id(rows, portfolio)
+        return None if row is None else sum_parts(row, SumAsked(of.value, asset, newer))
 
     def resolve_portfolios(root: None, info: Any, **paging: Any) -> Page:
         return page(PortfolioConnection, portfolios_seen_by(info.context.owner()), info.context, **paging)
@@ -181,8 +220,13 @@ class PortfoliosQuery(graphene.ObjectType):
         return with_public_id(portfolios_seen_by(info.context.owner()), id)
 
     def resolve_performance(
-        root: None, info: Any, portfolio: PythonUUID, since: date | None = None, until: date | None = None
-    ) -> Performance | None:
+        root: None,
+        info: Any,
+        portfolio: PythonUUID,
+        since: date | None = None,
+        until: date | None = None,
+        asset: str | None = None,
+    ) -> Asked | None:
         context = info.context
         rows = portfolios_seen_by(context.owner())
         context.count_costly("performance", most=PERFORMANCES_MOST)
@@ -193,7 +237,13 @@ class PortfoliosQuery(graphene.ObjectType):
         today = now.astimezone(UTC).date()
         last = today if until is None else min(until, today)
         first = max(last, date(2, 1, 1)) - timedelta(days=365) if since is None else max(since, date(2, 1, 1))
-        return shown_performance(performance_of(row, since=first, until=last, now=now))
+        days = {"since": first, "until": last, "now": now}
+        if asset is None:
+            return Asked(row, performance_of(row, **days), now)
+        held = assets_named([asset], owner_id=row.owner_id).get(asset)
+        if held is None or not row.positions.filter(asset=held).exists():
+            return None
+        return Asked(row, performance_of_asset(row, ledger_now(row), held.pk, **days), now)
 
 
 def _positions(context: Context, portfolio_ids: list[int], paging: Paging) -> Mapping[int, Page]:

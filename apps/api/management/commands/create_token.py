@@ -1,7 +1,6 @@
 """`manage.py create_token --owner NAME --name WORDS [--scope read|write|metrics]`: a token for the API or Prometheus,
 printed once."""
 
-import sys
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +11,7 @@ from django.utils import timezone
 
 from apps.api.tokens.models import ApiToken
 from apps.api.tokens.services import create_token
+from apps.command_line import refuse
 
 DAYS_LONGEST = 3650
 
@@ -36,19 +36,14 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         owner = get_user_model().objects.filter(username=options["owner"], is_active=True).first()
         if owner is None:
-            _refuse("--owner: there is no such active user")
+            refuse("create_token", "--owner: there is no such active user")
         days = options["days"]
         if days is not None and not 1 <= days <= DAYS_LONGEST:
-            _refuse(f"--days must be from 1 to {DAYS_LONGEST}")
+            refuse("create_token", f"--days must be from 1 to {DAYS_LONGEST}")
         expires_at = timezone.now() + timedelta(days=days) if days is not None else None
         try:
             _, secret = create_token(owner=owner, name=options["name"], expires_at=expires_at, scope=options["scope"])
         except ValidationError as error:
             field, text = next(iter(error.message_dict.items()))
-            _refuse(f"--{field}: {text[0]}")
+            refuse("create_token", f"--{field}: {text[0]}")
         self.stdout.write(secret)
-
-
-def _refuse(what: str) -> None:
-    print(f"create_token: {what}", file=sys.stderr)
-    raise SystemExit(2)

@@ -2,13 +2,13 @@
 
 import logging
 import signal
-import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
 from apps.api.live.hub import STREAMS_LARGEST
 from apps.api.live.server import LiveServer, listen
+from apps.command_line import refuse
 
 logger = logging.getLogger(__name__)
 
@@ -26,21 +26,16 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         host, _, port = options["listen"].rpartition(":")
         if not host or not port.isdecimal() or int(port) > 65_535:
-            _refuse("--listen must be host:port, like 127.0.0.1:8100")
+            refuse("live", "--listen must be host:port, like 127.0.0.1:8100")
         if options["streams"] < 1:
-            _refuse("--streams must be 1 or more")
+            refuse("live", "--streams must be 1 or more")
         try:
             listener = listen(host=host.strip("[]"), port=int(port))
         except OSError as error:
-            _refuse(f"cannot listen at {options['listen']}: {error.strerror or error}")
+            refuse("live", f"cannot listen at {options['listen']}: {error.strerror or error}")
         # uvicorn raises the signal once more, when it has stopped.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         address = f"http://{host}:{listener.getsockname()[1]}/graphql/stream"
         logger.info("streams answered", extra={"address": address})
         LiveServer(streams_largest=options["streams"]).run(sockets=[listener])
-
-
-def _refuse(what: str) -> None:
-    print(f"live: {what}", file=sys.stderr)
-    raise SystemExit(2)

@@ -1,7 +1,6 @@
 """`manage.py service_token FILE --account NAME --permission APP.CODE --scope SCOPE`: account and token of a program."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from django.db import transaction
 
 from apps.api.tokens.models import ApiToken
 from apps.api.tokens.services import create_token
+from apps.command_line import refuse
 
 
 class Command(BaseCommand):
@@ -31,7 +31,7 @@ class Command(BaseCommand):
         app, _, code = options["permission"].partition(".")
         permission = Permission.objects.filter(content_type__app_label=app, codename=code).first()
         if permission is None:
-            _refuse("--permission: there is no such permission")
+            refuse("service_token", "--permission: there is no such permission")
         written = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with transaction.atomic():
@@ -44,9 +44,4 @@ class Command(BaseCommand):
                 written.write_text(secret, encoding="ascii")
                 written.replace(path)
         except OSError as error:
-            _refuse(f"{path} cannot be written: {error.strerror}")
-
-
-def _refuse(what: str) -> None:
-    print(f"service_token: {what}", file=sys.stderr)
-    raise SystemExit(2)
+            refuse("service_token", f"{path} cannot be written: {error.strerror}")

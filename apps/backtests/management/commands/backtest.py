@@ -5,14 +5,14 @@ import sys
 import time
 from argparse import ArgumentTypeError
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
 from apps.backtests.evaluation import OpensTooOften, try_on_file, try_on_stored
 from apps.backtests.wording import Failure, describe_failure
-from apps.command_line import INTERRUPTED, SECONDS_BETWEEN_PROGRESS, moment
+from apps.command_line import INTERRUPTED, SECONDS_BETWEEN_PROGRESS, moment, refuse
 from apps.market.calendars import CALENDARS
 from apps.market.domain import JUMP_PERCENT, JUMP_PERCENT_HIGHEST
 from apps.market.queries import assets_chosen
@@ -104,9 +104,9 @@ class Command(BaseCommand):
 
     def _on_file(self, options: dict[str, Any]) -> dict[str, Any]:
         if options["rule_file"] is None or options["quotes_file"] is None:
-            _refuse("give RULE.yaml and QUOTES.csv, or --rule ID and --from TIME")
+            refuse("backtest", "give RULE.yaml and QUOTES.csv, or --rule ID and --from TIME")
         if options["since"] or options["until"]:
-            _refuse("--from and --to go with --rule; of a file every row is evaluated")
+            refuse("backtest", "--from and --to go with --rule; of a file every row is evaluated")
         try:
             rule = read_rule_file(options["rule_file"])
             return try_on_file(
@@ -121,32 +121,32 @@ class Command(BaseCommand):
                 progress=lambda rows: self._report_progress(f"{rows:,} rows read".replace(",", " ")),
             )
         except (FileInvalid, QuoteFileInvalid) as error:
-            _refuse(str(error))
+            refuse("backtest", str(error))
         except RuleInvalid as error:
-            _refuse(f"{options['rule_file'].name}: {error}")
+            refuse("backtest", f"{options['rule_file'].name}: {error}")
 
     def _on_stored(self, options: dict[str, Any]) -> dict[str, Any]:
         if options["rule_file"] is not None:
-            _refuse("give files or --rule, not both")
+            refuse("backtest", "give files or --rule, not both")
         if options["skip_invalid"]:
-            _refuse("--skip-invalid goes with a file")
+            refuse("backtest", "--skip-invalid goes with a file")
         if options["signed"]:
-            _refuse("--signed goes with a file; an asset that is stored is signed or not")
+            refuse("backtest", "--signed goes with a file; an asset that is stored is signed or not")
         if options["calendar"]:
-            _refuse("--calendar goes with a file; an asset that is stored has its own")
+            refuse("backtest", "--calendar goes with a file; an asset that is stored has its own")
         since, until = options["since"], options["until"] or timezone.now()
         if since is None:
-            _refuse("--from is missing: the first moment to evaluate, like 2026-01-31T12:00:00Z")
+            refuse("backtest", "--from is missing: the first moment to evaluate, like 2026-01-31T12:00:00Z")
         if since > until:
-            _refuse("--from is after --to")
+            refuse("backtest", "--from is after --to")
         rule = Rule.objects.filter(pk=options["rule"]).first()
         version = rule.versions.order_by("number").last() if rule else None
         if version is None:
-            _refuse(f"there is no rule {options['rule']}")
+            refuse("backtest", f"there is no rule {options['rule']}")
         try:
             spec = RuleSpec.read(version.document)
         except RuleInvalid as error:
-            _refuse(f"the rule cannot be read: {error}")
+            refuse("backtest", f"the rule cannot be read: {error}")
         chosen = spec.assets
         named = assets_chosen(symbols=chosen.symbols, tag=chosen.tag, feed=chosen.feed, owner_id=rule.owner_id)
         assets = fit_for(spec, named)
@@ -159,17 +159,12 @@ class Command(BaseCommand):
                 progress=lambda done: self._report_progress(f"{done:.0%} evaluated"),
             )
         except OpensTooOften as error:
-            _refuse(describe_failure(Failure.OPENS_TOO_OFTEN, {"at_most": error.at_most}))
+            refuse("backtest", describe_failure(Failure.OPENS_TOO_OFTEN, {"at_most": error.at_most}))
 
     def _report_progress(self, text: str) -> None:
         if time.monotonic() - self._reported_at >= SECONDS_BETWEEN_PROGRESS:
             self._reported_at = time.monotonic()
             self.stderr.write(f"backtest: {text} after {self._reported_at - self._started:.0f} s")
-
-
-def _refuse(what: str) -> NoReturn:
-    print(f"backtest: {what}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 def _counted(count: int, noun: str) -> str:

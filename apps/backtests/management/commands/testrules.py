@@ -4,11 +4,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
 from apps.backtests.rule_tests import Verdict, read_tests, try_test
+from apps.command_line import refuse
 from apps.yaml_files import FileInvalid
 
 INTERRUPTED = 130
@@ -40,7 +41,7 @@ class Command(BaseCommand):
         try:
             tests = [(path, test) for path in files for test in read_tests(path)]
         except FileInvalid as error:
-            _refuse(str(error))
+            refuse("testrules", str(error))
         passed, results = 0, []
         for path, test in tests:
             verdict = try_test(test)
@@ -57,11 +58,6 @@ class Command(BaseCommand):
         self.stdout.flush()
         if failed:
             raise SystemExit(1)
-
-
-def _refuse(what: str) -> NoReturn:
-    print(f"testrules: {' '.join(what.split())}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 def _as_data(path: Path, verdict: Verdict) -> dict[str, Any]:

@@ -1,14 +1,13 @@
 """`manage.py redeliver`: have what was given up sent again."""
 
-import sys
-from typing import Any, NoReturn
+from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
 from apps.canary import is_not_canary
-from apps.command_line import moment
+from apps.command_line import moment, refuse
 from apps.notify.models import Channel, Message
 from apps.notify.services import redeliver
 
@@ -27,17 +26,17 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         name, owner, since = options["channel"], options["owner"], options["since"]
         if not (name or owner or since):
-            _refuse("say which: --channel NAME, --owner NAME, --since TIME, or several of them")
+            refuse("redeliver", "say which: --channel NAME, --owner NAME, --since TIME, or several of them")
         channels = Channel.objects.filter(is_not_canary("pk")).select_related("owner")
         channels = channels.order_by("owner__username", "name")
         if owner:
             if not get_user_model().objects.filter(username=owner).exists():
-                _refuse(f"there is no user {owner}")
+                refuse("redeliver", f"there is no user {owner}")
             channels = channels.filter(owner__username=owner)
         if name:
             channels = channels.filter(name=name)
             if not channels:
-                _refuse(f"there is no channel {name}" + (f" of {owner}" if owner else ""))
+                refuse("redeliver", f"there is no channel {name}" + (f" of {owner}" if owner else ""))
         total = sum(self._redeliver(channel, since=since, is_dry=options["dry_run"]) for channel in channels)
         if not total:
             self.stdout.write("Nothing to send again.")
@@ -60,8 +59,3 @@ class Command(BaseCommand):
             count = redeliver(messages=failed, now=timezone.now())
         self.stdout.write(f"{whose}: {count} {'would be sent' if is_dry else 'to be sent'} again")
         return count
-
-
-def _refuse(what: str) -> NoReturn:
-    print(f"redeliver: {what}", file=sys.stderr)
-    raise SystemExit(2)

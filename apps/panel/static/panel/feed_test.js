@@ -69,5 +69,7 @@ document.addEventListener("DOMContentLoaded", () => {
       results.replaceChildren(element("p", "The test did not come to an end. Try it again."));
     }
     button.disabled = false;
+    // The bar with the buttons of the form would lie over it.
+    results.scrollIntoView({ block: "center" });
   });
 });

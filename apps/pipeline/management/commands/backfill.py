@@ -1,16 +1,15 @@
 """`manage.py backfill ASSET --from TIME`: the past of one asset, from a provider that has it."""
 
-import sys
 import time
 from collections import Counter
 from datetime import datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import OperationalError
 from django.utils import timezone
 
-from apps.command_line import INTERRUPTED, moment
+from apps.command_line import INTERRUPTED, moment, refuse
 from apps.market import queries
 from apps.market.domain import EARLIEST
 from apps.market.models import Asset
@@ -65,10 +64,10 @@ class Command(BaseCommand):
             )
             self._run(backfill, origin)
         except (BackfillRefused, CannotAsk) as error:
-            _stop(str(error), status=2)
+            refuse("backfill", str(error), status=2)
         except OperationalError as error:
             text = str(error).splitlines()[0]
-            _stop(f"the database is busy or away; what was stored stands; {AGAIN}: {text}", status=1)
+            refuse("backfill", f"the database is busy or away; what was stored stands; {AGAIN}: {text}", status=1)
 
     def _print_plan(self, asset: Asset, origin: Origin, *, since: datetime, until: datetime, now: datetime) -> None:
         calls = calls_needed(origin, since=since, until=until, now=now)
@@ -90,9 +89,9 @@ class Command(BaseCommand):
                 )
                 backfill, fence = step.backfill, step.fence
                 if backfill.fence != fence:
-                    _stop("another process is at it; see its progress there", status=2)
+                    refuse("backfill", "another process is at it; see its progress there", status=2)
                 if step.outcome is Outcome.REFUSED:
-                    _stop(describe_failure(origin.provider, backfill.failure), status=2)
+                    refuse("backfill", describe_failure(origin.provider, backfill.failure), status=2)
                 repeated += step.repeated
                 rejected.update(step.rejected)
                 if step.outcome is Outcome.FINISHED:
@@ -102,11 +101,11 @@ class Command(BaseCommand):
                 if failures == FAILURES_IN_A_ROW:
                     release_backfill(backfill_id=backfill.pk, fence=fence)
                     why = describe_failure(origin.provider, backfill.failure)
-                    _stop(f"{why}; what was stored stands; {AGAIN}", status=1)
+                    refuse("backfill", f"{why}; what was stored stands; {AGAIN}", status=1)
                 self._wait(backfill, until=_next_at(step, failures=failures))
         except KeyboardInterrupt:
             release_backfill(backfill_id=backfill.pk, fence=fence)
-            _stop(f"stopped; {AGAIN}", status=INTERRUPTED)
+            refuse("backfill", f"stopped; {AGAIN}", status=INTERRUPTED)
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items()))
         self.stdout.write(
             f"{backfill.asset}: {backfill.accepted} quotes of {backfill.provider} from "
@@ -157,8 +156,3 @@ def _next_at(step: Step, *, failures: int) -> datetime:
     if not failures or step.retry_after_seconds is not None:
         return at
     return max(at, timezone.now() + min(RETRY_FIRST * 2 ** (failures - 1), RETRY_LONGEST))
-
-
-def _stop(what: str, *, status: int) -> NoReturn:
-    print(f"backfill: {' '.join(what.split())}", file=sys.stderr)
-    raise SystemExit(status)

@@ -2,13 +2,13 @@
 
 import sys
 import time
-from typing import Any, NoReturn
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import OperationalError
 from django.utils import timezone
 
-from apps.command_line import INTERRUPTED, SECONDS_BETWEEN_PROGRESS, is_confirmed, moment
+from apps.command_line import INTERRUPTED, SECONDS_BETWEEN_PROGRESS, is_confirmed, moment, refuse
 from apps.market.models import Asset
 from apps.market.services import CorrectionRefused
 from apps.pipeline import corrections
@@ -34,23 +34,24 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         asset = Asset.objects.filter(symbol=options["symbol"]).first()
         if asset is None:
-            _refuse(f"there is no asset {options['symbol']}; see Assets in the admin")
+            refuse("delete_quotes", f"there is no asset {options['symbol']}; see Assets in the admin")
         between = {"since": options["since"], "until": options["until"]}
         self._reported_at = time.monotonic()
         try:
             would = corrections.preview_deletion(asset, **between)
             if not would:
-                _refuse(f"{asset} has no quotes in that range")
+                refuse("delete_quotes", f"{asset} has no quotes in that range")
             if not options["yes"] and not is_confirmed(f"Of {asset}: {corrections.describe(would)}. Go on?"):
-                _refuse("nothing was deleted; answer y, or give --yes")
+                refuse("delete_quotes", "nothing was deleted; answer y, or give --yes")
             done = corrections.delete_quotes(
                 asset, **between, now=timezone.now(), trace_id=new_trace_id(), progress=self._report_progress
             )
         except CorrectionRefused as refused:
-            _refuse(str(refused))
+            refuse("delete_quotes", str(refused))
         except OperationalError as error:
-            _refuse(
-                f"the database is busy or away; what was deleted is gone, begin again: {str(error).splitlines()[0]}"
+            refuse(
+                "delete_quotes",
+                f"the database is busy or away; what was deleted is gone, begin again: {str(error).splitlines()[0]}",
             )
         except KeyboardInterrupt:
             print("delete_quotes: stopped; what was deleted is gone, begin again", file=sys.stderr)
@@ -62,8 +63,3 @@ class Command(BaseCommand):
         if time.monotonic() - self._reported_at >= SECONDS_BETWEEN_PROGRESS:
             self._reported_at = time.monotonic()
             self.stderr.write(f"delete_quotes: {quotes:,} quotes".replace(",", " "))
-
-
-def _refuse(what: str) -> NoReturn:
-    print(f"delete_quotes: {what}", file=sys.stderr)
-    raise SystemExit(2)

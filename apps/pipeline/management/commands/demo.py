@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.alerts.wording import describe_event_reason
+from apps.command_line import refuse
 from apps.market.models import EvaluationCursor, FeedEntry
 from apps.notify.queries import inbox_of
 from apps.pipeline import embedded
@@ -54,9 +55,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.EMBEDDED:
-            _refuse("the demo runs embedded; unset DATABASE_URL and CELERY_BROKER_URL")
+            refuse("demo", "the demo runs embedded; unset DATABASE_URL and CELERY_BROKER_URL")
         if not 0 <= options["port"] <= 65_535:
-            _refuse("--port must be from 0 to 65535")
+            refuse("demo", "--port must be from 0 to 65535")
         settings.MARKET_IS_PUBLIC = True  # Its prices are recorded or invented, and the site is on loopback.
         logging.disable(logging.WARNING)  # The lines below are for people; errors still show.
         warnings.simplefilter("ignore")
@@ -66,7 +67,7 @@ class Command(BaseCommand):
             listener = embedded.listen(host="127.0.0.1", port=options["port"])
             streams = embedded.listen(host="127.0.0.1", port=0)
         except embedded.PortTaken:
-            _refuse(f"port {options['port']} is taken; choose another with --port, or 0 for any")
+            refuse("demo", f"port {options['port']} is taken; choose another with --port, or 0 for any")
         lock = _lock(settings.VAR_DIR)
         database = settings.VAR_DIR / ("kept-demo.sqlite3" if options["keep"] else "demo.sqlite3")
         if options["keep"] and _note_beside(database).exists():
@@ -143,11 +144,6 @@ class Command(BaseCommand):
         self.stdout.flush()
 
 
-def _refuse(what: str) -> None:
-    print(f"demo: {what}", file=sys.stderr)
-    raise SystemExit(2)
-
-
 def _lock(folder: Path) -> IO[str]:
     """Return the file whose lock says that a demo is using the folder's database; it ends with the process."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +151,7 @@ def _lock(folder: Path) -> IO[str]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        _refuse("another demo is running on this VAR_DIR; stop it, or set VAR_DIR to another folder")
+        refuse("demo", "another demo is running on this VAR_DIR; stop it, or set VAR_DIR to another folder")
     return lock
 
 

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import OperationalError
 from django.utils import timezone
 
-from apps.command_line import is_confirmed
+from apps.command_line import INTERRUPTED, is_confirmed, refuse
 from apps.market.domain import RawQuote
 from apps.market.models import Feed
 from apps.market.quote_files import LeftOut, QuoteFileInvalid, in_order, is_in_order, rows_of
@@ -50,9 +50,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         feed = Feed.objects.filter(name=options["feed"]).first()
         if feed is None:
-            _refuse(f"there is no feed {options['feed']}; see Feeds in the admin")
+            refuse("import_quotes", f"there is no feed {options['feed']}; see Feeds in the admin")
         if options["yes"] and not options["replace"]:
-            _refuse("--yes goes with --replace; an import asks nothing")
+            refuse("import_quotes", "--yes goes with --replace; an import asks nothing")
         self._reported_at = time.monotonic()
         now = timezone.now()
         rows = partial(
@@ -81,14 +81,15 @@ class Command(BaseCommand):
                 progress=self._report_quotes,
             )
         except QuoteFileInvalid as error:
-            _refuse(str(error))
+            refuse("import_quotes", str(error))
         except OperationalError as error:
-            _refuse(
-                f"the database is busy or away; what was imported stands, begin again: {str(error).splitlines()[0]}"
+            refuse(
+                "import_quotes",
+                f"the database is busy or away; what was imported stands, begin again: {str(error).splitlines()[0]}",
             )
         except KeyboardInterrupt:
             print("import_quotes: stopped; what was imported stands, begin again", file=sys.stderr)
-            raise SystemExit(130) from None
+            raise SystemExit(INTERRUPTED) from None
         there = f"; {imported.repeated} were there already" if imported.repeated else ""
         quotes_imported = f"{imported.accepted} quote{' is' if imported.accepted == 1 else 's are'} imported"
         self.stdout.write(
@@ -103,7 +104,7 @@ class Command(BaseCommand):
         admitted = corrections.admit_file(feed, quotes, now=now)
         would = corrections.preview_replacement(admitted)
         if would and not is_sure and not is_confirmed(f"In {feed}: {corrections.describe(would)}. Go on?"):
-            _refuse("nothing was changed; answer y, or give --yes")
+            refuse("import_quotes", "nothing was changed; answer y, or give --yes")
         done = corrections.replace_quotes(
             feed, admitted, now=now, trace_id=new_trace_id(), progress=self._report_quotes
         )
@@ -126,11 +127,6 @@ class Command(BaseCommand):
         if time.monotonic() - self._reported_at >= SECONDS_BETWEEN_PROGRESS:
             self._reported_at = time.monotonic()
             self.stderr.write(f"import_quotes: {text}")
-
-
-def _refuse(what: str) -> NoReturn:
-    print(f"import_quotes: {what}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 def _entries(count: int) -> str:

@@ -1,13 +1,13 @@
 """`manage.py ingest`: quotes that other systems push to the queue `quotes` go into their feeds' logs."""
 
 import signal
-import sys
 from typing import Any
 
 from celery import current_app
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from apps.command_line import refuse
 from apps.metrics.serving import serve
 from apps.pipeline.ingest import COLLECT_SECONDS, Ingest, ingest_metrics
 from apps.pipeline.queues import ON_AMQP
@@ -20,8 +20,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not ON_AMQP:
-            print("ingest: there is no queue without a broker; set CELERY_BROKER_URL to amqp://…", file=sys.stderr)
-            raise SystemExit(2)
+            refuse("ingest", "there is no queue without a broker; set CELERY_BROKER_URL to amqp://…")
         broker = current_app.connection_for_read(heartbeat=current_app.conf.broker_heartbeat)
         reader = Ingest(broker)
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,12 +1,12 @@
 """`manage.py listings PROVIDER`: what a provider calls assets, seen, searched and added."""
 
 import shlex
-import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from apps.command_line import refuse
 from apps.pipeline.asked import CannotAsk, describe_failure, options_for, provider_called
 from apps.sources.models import Listing
 from apps.sources.providers.protocol import Provider, ProviderRejected, ProviderUnavailable
@@ -102,6 +102,5 @@ def _printable(text: str) -> str:
     return "".join(one if one.isprintable() else "?" for one in text)
 
 
-def _refuse(what: str) -> NoReturn:
-    print(f"listings: {' '.join(_printable(what).split())}", file=sys.stderr)
-    raise SystemExit(2)
+def _refuse(why: str) -> NoReturn:
+    refuse("listings", _printable(why))

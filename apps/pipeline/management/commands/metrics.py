@@ -1,7 +1,6 @@
 """`manage.py metrics`: gives the metrics of rows and queues to Prometheus. `--document` prints docs/metrics.md."""
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from django_prometheus import db, middleware
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 
+from apps.command_line import refuse
 from apps.market import cache
 from apps.metrics.domain import as_markdown
 from apps.metrics.exposition import RowMetrics
@@ -43,8 +43,7 @@ class Command(BaseCommand):
         host, port = settings.METRICS_LISTEN or LISTEN
         server = serve(registry, listen=(host, port))
         if server is None:
-            print(f"metrics: cannot listen at {host}:{port}; set METRICS_LISTEN to another one", file=sys.stderr)
-            raise SystemExit(2)
+            refuse("metrics", f"cannot listen at {host}:{port}; set METRICS_LISTEN to another one")
         stop.wait()
         server.shutdown()
 

@@ -3,16 +3,17 @@
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
+from apps.command_line import refuse
 from apps.market.services import tables_of_old_quotes
 
 FEWEST_DAYS = 2
 
 
 class Command(BaseCommand):
-    """Exit status 0; 1 where fewer days are asked for than a restored installation needs."""
+    """Exit status 0; 2 where fewer days are asked for than a restored installation needs."""
 
     help = "List the tables of PostgreSQL that hold only quotes of older days, which candles tell as well."
 
@@ -26,6 +27,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["days"] < FEWEST_DAYS:
-            raise CommandError(f"--days: keep {FEWEST_DAYS} days or more; evaluation goes on from the last of them")
+            refuse("old_quotes", f"--days: keep {FEWEST_DAYS} days or more; evaluation goes on from the last of them")
         for name in tables_of_old_quotes(older_than=timedelta(days=options["days"]), now=timezone.now()):
             self.stdout.write(name)

@@ -1,6 +1,5 @@
 """`manage.py scenario flash-crash | provider-outage | slow-sink | worker-kill | flood`: trouble on purpose."""
 
-import sys
 import time
 from argparse import ArgumentTypeError
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from apps.command_line import INTERRUPTED
+from apps.command_line import INTERRUPTED, refuse
 from apps.pipeline import scenarios
 
 
@@ -51,11 +50,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.DEBUG and not options["yes"]:
-            _refuse("this is no development system; it makes real alerts and messages: write --yes before the scenario")
+            refuse(
+                "scenario",
+                "this is no development system; it makes real alerts and messages: write --yes before the scenario",
+            )
         try:
             getattr(self, f"_{options['kind'].replace('-', '_')}")(**options)
         except scenarios.ScenarioRefused as error:
-            _refuse(str(error))
+            refuse("scenario", str(error))
         except KeyboardInterrupt:
             self._say("Interrupted, and undone.")
             raise SystemExit(INTERRUPTED) from None
@@ -96,8 +98,3 @@ class Command(BaseCommand):
     def _say(self, line: str) -> None:
         self.stdout.write(line)
         self.stdout.flush()
-
-
-def _refuse(what: str) -> None:
-    print(f"scenario: {what}", file=sys.stderr)
-    raise SystemExit(2)

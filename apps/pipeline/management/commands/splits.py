@@ -1,11 +1,11 @@
 """The splits of an asset, asked of a provider and entered into the log of its feed."""
 
-import sys
-from typing import Any, NoReturn
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
+from apps.command_line import refuse
 from apps.market.models import Asset
 from apps.market.services import SplitRefused, append_split
 from apps.pipeline.asked import CannotAsk, describe_failure, provider_called
@@ -27,15 +27,15 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         asset = Asset.objects.select_related("feed").filter(symbol=options["symbol"]).first()
         if asset is None:
-            _refuse(f"there is no asset {options['symbol']}")
+            refuse("splits", f"there is no asset {options['symbol']}")
         try:
             provider = provider_called(options["provider"])
             origin = origin_of(asset, provider=provider.slug)
             found = provider.fetch_splits(origin.external_id, origin.source.options)
         except (CannotAsk, BackfillRefused) as error:
-            _refuse(str(error))
+            refuse("splits", str(error))
         except (ProviderUnavailable, ProviderRejected) as error:
-            _refuse(describe_failure(provider, error.reason))
+            refuse("splits", describe_failure(provider, error.reason))
         refused = 0
         for one in sorted(found, key=lambda split: split.effective_at):
             said = f"{one.numerator}:{one.denominator} from {one.effective_at:%Y-%m-%d %H:%M} UTC on"
@@ -54,8 +54,3 @@ class Command(BaseCommand):
             self.stdout.write(f"{provider.slug} knows no split of {asset}.")
         if refused:
             raise SystemExit(1)
-
-
-def _refuse(what: str) -> NoReturn:
-    print(f"splits: {what}", file=sys.stderr)
-    raise SystemExit(2)

@@ -1,12 +1,12 @@
 """Transactions of a file, recorded in a portfolio."""
 
-import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
+from apps.command_line import refuse
 from apps.portfolios.domain.files import read_activities
 from apps.portfolios.domain.tables import BYTES_LARGEST, FileRefused, list_rows
 from apps.portfolios.importing import ERRORS_MOST, ImportRefused, import_activities
@@ -30,15 +30,15 @@ class Command(BaseCommand):
         named = {"owner__username": options["owner"], "name": options["portfolio"]}
         portfolio = Portfolio.objects.filter(**named).first()
         if portfolio is None:
-            _refuse(f"{options['owner']} has no portfolio {options['portfolio']}")
+            refuse("import_transactions", f"{options['owner']} has no portfolio {options['portfolio']}")
         try:
             with options["file"].open("rb") as file:
                 # One byte more says that it is too large.
                 read = read_activities(file.read(BYTES_LARGEST + 1))
         except OSError as error:
-            _refuse(f"{options['file']}: {error.strerror}")
+            refuse("import_transactions", f"{options['file']}: {error.strerror}")
         except FileRefused as error:
-            _refuse(str(error))
+            refuse("import_transactions", str(error))
         given = {"account": options["account"], "now": timezone.now(), "dry_run": options["dry_run"]}
         try:
             done = import_activities(portfolio=portfolio, read=read, **given)
@@ -53,8 +53,3 @@ class Command(BaseCommand):
             self.stdout.write(f"{done.without_cash} left out: they move cash, and {portfolio} does not track cash.")
         would = "would be recorded" if options["dry_run"] else "recorded"
         self.stdout.write(f"{done.added} {would}, {done.known} were there already.")
-
-
-def _refuse(what: str) -> NoReturn:
-    print(f"import_transactions: {what}", file=sys.stderr)
-    raise SystemExit(2)

@@ -11,7 +11,7 @@ from apps.market.domain import UNITS_PER_ONE
 from apps.notation import WIDE, write_duration, write_number
 from apps.rules.engine.codes import Unknown
 from apps.rules.engine.leaves.binding import LEVEL_HIGHEST, Bound, Leaf, Test, Windows, bind
-from apps.rules.engine.windows import NEVER, Extreme, Newest, Path, Run, Spread, Window, WindowKey, edge_of
+from apps.rules.engine.windows import FOREVER, Extreme, Newest, Path, Run, Spread, Window, WindowKey, edge_of
 from apps.rules.engine.written import (
     WINDOW_SHORTEST,
     RuleInvalid,
@@ -341,7 +341,7 @@ def _factors(percent: Decimal, recovery: Decimal) -> tuple[int, int, int]:
 
 def _covers(path: Path, wanted: int) -> bool:
     """Tell whether enough of a window is known; wanted: in 1e-18."""
-    if path.front_cell != -NEVER:
+    if path.front_cell != -FOREVER:
         return True
     return path.duration > 0 and path.duration * UNITS_PER_ONE >= wanted * (path.at - path.edge)
 

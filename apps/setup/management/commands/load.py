@@ -1,6 +1,5 @@
 """`manage.py load FILE --owner NAME`: a set-up from one YAML file."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import OperationalError
 from django.utils import timezone
 
+from apps.command_line import refuse
 from apps.setup.loading import SetupInvalid, load_setup, read_setup
 from apps.tracing import new_trace_id
 
@@ -30,12 +30,10 @@ class Command(BaseCommand):
             setup = read_setup(options["file"])
             loaded = load_setup(setup, owner=owner, now=timezone.now(), trace_id=new_trace_id())
         except SetupInvalid as error:
-            print(f"load: {' '.join(str(error).split())}", file=sys.stderr)
-            raise SystemExit(2) from None
+            refuse("load", str(error))
         except OperationalError as error:
             why = str(error).splitlines()[0]
-            print(f"load: the database is busy or away, nothing was written: {why}", file=sys.stderr)
-            raise SystemExit(2) from None
+            refuse("load", f"the database is busy or away, nothing was written: {why}")
         counts = {"feed": loaded.feeds, "asset": loaded.assets, "derived series": loaded.series}
         counts |= {"channel": loaded.channels, "rule": loaded.rules}
         # "Series" is the same of one and of many.
