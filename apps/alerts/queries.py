@@ -53,7 +53,8 @@ def _is_shown_as_own(user: AbstractBaseUser | AnonymousUser, *, alert: str) -> Q
     lasted &= Q(resolved_at=None) | Q(resolved_at__gte=OuterRef(f"{alert}opened_at"))
     subject = {name: OuterRef(f"{alert}{name}") for name in ("subject", "subject_id")}
     own = Alert.objects.filter(lasted, owner=user, kind=Alert.Kind.HEALTH, **subject)
-    return Q(Exists(own), **{f"{alert}owner": None, f"{alert}kind": Alert.Kind.HEALTH})
+    # Few alerts are about health: PostgreSQL evaluates in this order, and would look into the table for each of them.
+    return Q(**{f"{alert}owner": None, f"{alert}kind": Alert.Kind.HEALTH}) & Q(Exists(own))
 
 
 def open_health_alerts() -> dict[tuple[int | None, str, int], Alert]:
