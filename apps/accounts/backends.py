@@ -16,6 +16,11 @@ from apps.accounts.services import address_of, begin_attempt
 class LimitedBackend(ModelBackend):
     """Django's own, which guesses only so often: whatever door asks for a password, asks here."""
 
+    def get_user(self, user_id: int) -> User | None:
+        """Return the user of a session, with the profile, which each page reads."""
+        user = User.objects.select_related("profile").filter(pk=user_id).first()
+        return user if user is not None and self.user_can_authenticate(user) else None
+
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
     ) -> User | None:

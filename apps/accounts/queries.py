@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, get_user_model
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.models import Session
 from django.db.models import QuerySet
 from django.utils.crypto import constant_time_compare, salted_hmac
@@ -26,6 +28,17 @@ def is_name_taken(name: str, *, besides: int | None = None) -> bool:
 def profile_of(user: AbstractBaseUser) -> Profile:
     """Return the user's profile; one with the defaults, not saved, where they have none."""
     return Profile.objects.filter(user=user).first() or Profile(user=user)
+
+
+def zone_of(user: AbstractBaseUser | AnonymousUser) -> ZoneInfo | None:
+    """Return the time zone that a signed-in user has chosen, None where they have not; without a statement for a user
+    whom the backend has read."""
+    profile = getattr(user, "profile", None)
+    try:
+        return ZoneInfo(profile.time_zone) if profile is not None else None
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        # A newer edition of the time zone database has it no more.
+        return None
 
 
 def users_of_sessions(keys: Iterable[str], *, now: datetime) -> dict[str, AbstractBaseUser]:

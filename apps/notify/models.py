@@ -201,9 +201,9 @@ class Silence(PublicId):
         max_length=8, blank=True, choices=Rule.Severity, help_text="Empty: of any severity, critical ones too."
     )
     alert = models.ForeignKey(Alert, models.CASCADE, null=True, editable=False, related_name="silences")
-    starts_at = models.DateTimeField(help_text="UTC.")
+    starts_at = models.DateTimeField()
     ends_at = models.DateTimeField(
-        null=True, blank=True, help_text="UTC. Then each channel gets what was deferred, in one message."
+        null=True, blank=True, help_text="Then each channel gets what was deferred, in one message."
     )
     comment = models.CharField(
         max_length=200, validators=[ProhibitNullCharactersValidator()], help_text="Why, for whoever reads it later."

@@ -12,6 +12,7 @@ from apps.market.queries import SPANS, Later, Moment, aftermaths, assets_named
 from apps.panel.kit.pages import Table
 from apps.rules.models import Rule
 from apps.wording import format_number, format_percent
+from apps.zones import in_zone
 
 # So many of the newest are summed up.
 SUMMED_MOST, RUNS_MOST = 100, 10
@@ -23,11 +24,8 @@ def table_after(alert: Alert) -> list[Table]:
     if moment is None:
         return []
     (found,) = aftermaths([moment])
-    rows = [
-        [f"{name} later", f"{moment.at + SPANS[name]:%Y-%m-%d %H:%M:%S}", *_cells(later)]
-        for name, later in found.items()
-    ]
-    headers = ["", "at (UTC)", "price", "change"]
+    rows = [[f"{name} later", moment.at + SPANS[name], *_cells(later)] for name, later in found.items()]
+    headers = ["", in_zone("at"), "price", "change"]
     return [Table(title="What happened after", headers=headers, rows=rows, empty="", is_first=True)]
 
 

@@ -10,7 +10,6 @@ from django.core.exceptions import ValidationError
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
-from django.utils.formats import localize
 from unfold.decorators import display
 
 from apps.alerts import domain
@@ -34,6 +33,7 @@ from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.explain import parts_of
 from apps.rules.models import Rule
+from apps.zones import in_zone, write_time, zone_name
 
 CHOICES_OFFERED = 200
 ALERTS_SHOWN = 20
@@ -64,12 +64,12 @@ class FoundFilter(admin.SimpleListFilter):
     parameter_name = "found"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("today", "Today (UTC)"), ("week", "In the last 7 days")]
+        return [("today", in_zone("Today")), ("week", "In the last 7 days")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Alert]) -> QuerySet[Alert]:
         now = timezone.now()
         since = {
-            "today": now.replace(hour=0, minute=0, second=0, microsecond=0),
+            "today": timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0),
             "week": now - timedelta(days=7),
         }.get(self.value() or "")
         return queryset if since is None else queryset.filter(created_at__gte=since)
@@ -177,7 +177,7 @@ class AlertAdmin(ReadOnlyAdmin):
 
     @admin.display(description="resolved at", ordering="resolved_at")
     def over_since(self, alert: Alert) -> str:
-        return "still open" if alert.resolved_at is None else localize(alert.resolved_at)
+        return "still open" if alert.resolved_at is None else write_time(alert.resolved_at)
 
     @admin.display(description="reason resolved")
     def resolution_text(self, alert: Alert) -> str:
@@ -187,7 +187,7 @@ class AlertAdmin(ReadOnlyAdmin):
     def acknowledged(self, alert: Alert) -> str:
         if alert.acknowledged_at is None:
             return "by nobody"
-        return f"by {alert.acknowledged_by or 'somebody'} at {localize(alert.acknowledged_at)}"
+        return f"by {alert.acknowledged_by or 'somebody'} at {write_time(alert.acknowledged_at)}"
 
     @admin.display(description="silenced")
     def silenced(self, alert: Alert) -> str:
@@ -355,7 +355,7 @@ class AlertAdmin(ReadOnlyAdmin):
             until = row.resolved_at + span / 2
         return [
             Chart(
-                title=f"{row.asset} around the opening (UTC)",
+                title=f"{row.asset} around the opening ({zone_name()})",
                 # As the rule saw it: its levels are prices from before later splits.
                 path=price_path(row.asset_id, since=row.opened_at - 1.2 * span, until=until, up_to_entry=row.entry_id),
                 levels=domain.levels(row.evidence),
@@ -368,7 +368,7 @@ class AlertAdmin(ReadOnlyAdmin):
         events = row.events.select_related("entry__feed", "by").order_by("pk")
         happened = Table(
             title="What happened",
-            headers=["at (UTC)", "event", "by", "why, or note", "entry of the log"],
+            headers=[in_zone("at"), "event", "by", "why, or note", "entry of the log"],
             rows=[
                 [
                     *(one.at, one.get_kind_display(), str(one.by or ""), _why(one)),

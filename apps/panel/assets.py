@@ -14,8 +14,6 @@ from django.forms import BaseModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.formats import localize
-from unfold.admin import TabularInline
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from apps.alerts.queries import alerts_of, states_watching
@@ -28,7 +26,7 @@ from apps.market.services import AssetStays, CorrectionRefused, refuse_to_move
 from apps.panel.asset_picker import AssetPicker
 from apps.panel.feed_health import refused_table
 from apps.panel.kit.health import HealthShown
-from apps.panel.kit.pages import ROWS_SHOWN, Chart, PageAdmin, Table, TagsField, page_link
+from apps.panel.kit.pages import ROWS_SHOWN, Chart, PageAdmin, Rows, Table, TagsField, page_link
 from apps.panel.splits import PERMISSION, split_view
 from apps.pipeline import corrections
 from apps.pipeline.flow import move_asset
@@ -36,6 +34,7 @@ from apps.rules.domain import describe_state_reason
 from apps.sources.models import Backfill, Listing
 from apps.tracing import new_trace_id
 from apps.wording import format_plain
+from apps.zones import in_zone, show_time, zone_name
 
 ALERTS_SHOWN = 20
 QUOTES_SHOWN = 20
@@ -52,13 +51,13 @@ PERIODS = {
 }
 
 
-class ListingInline(TabularInline):
+class ListingInline(Rows):
     model = Listing
     extra = 0
     verbose_name_plural = "listings: what providers call it, where that is not its symbol"
 
 
-class AliasInline(TabularInline):
+class AliasInline(Rows):
     model = AssetAlias
     extra = 0
     verbose_name_plural = "aliases: other names that people search for"
@@ -108,8 +107,8 @@ class AssetForm(forms.ModelForm):
 class DeletedRangeForm(forms.Form):
     """The range of quotes to delete. counted: the description of them that the person has seen."""
 
-    since = forms.DateTimeField(label="From (UTC)", help_text="The first time that goes.")
-    until = forms.DateTimeField(label="To (UTC)", help_text="The first time that stays.")
+    since = forms.DateTimeField(label=in_zone("From"), help_text="The first time that goes.")
+    until = forms.DateTimeField(label=in_zone("To"), help_text="The first time that stays.")
     counted = forms.CharField(required=False, widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, asset: Asset, **kwargs: Any) -> None:
@@ -212,9 +211,9 @@ class AssetAdmin(HealthShown, PageAdmin):
     def latest_price(self, asset: Asset) -> str:
         return format_plain(asset.latest.price) if hasattr(asset, "latest") else "none yet"
 
-    @admin.display(description="at (UTC)", ordering="latest__at")
+    @admin.display(description=in_zone("at"), ordering="latest__at")
     def latest_at(self, asset: Asset) -> Any:
-        return localize(asset.latest.at) if hasattr(asset, "latest") else None
+        return show_time(asset.latest.at, with_zone=False) if hasattr(asset, "latest") else None
 
     @admin.display(description="trading now")
     def trading_now(self, asset: Asset) -> str:
@@ -296,7 +295,7 @@ class AssetAdmin(HealthShown, PageAdmin):
             points = queries.price_path(row.pk, since=since or until, until=until)
         return [
             Chart(
-                title=f"Prices of the last {chosen} (UTC)" if length else "All stored prices (UTC)",
+                title=f"{f'Prices of the last {chosen}' if length else 'All stored prices'} ({zone_name()})",
                 path=points,
                 empty="No price yet. Prices come once its feed is enabled and the workers run."
                 if until is None
@@ -313,7 +312,7 @@ class AssetAdmin(HealthShown, PageAdmin):
             *([] if refused is None else [refused]),
             Table(
                 title="Rules that watch it" if request.user.is_superuser else "Your rules that watch it",
-                headers=["rule", "owner", "state", "since (UTC)", "why"],
+                headers=["rule", "owner", "state", in_zone("since"), "why"],
                 rows=[
                     [
                         *(page_link(request, one.rule, one.rule.name), str(one.rule.owner), one.state, one.since),
@@ -325,7 +324,7 @@ class AssetAdmin(HealthShown, PageAdmin):
             ),
             Table(
                 title=f"Last alerts (at most {ALERTS_SHOWN})",
-                headers=["opened at (UTC)", "severity", "alert", "resolved at (UTC)"],
+                headers=[in_zone("opened at"), "severity", "alert", in_zone("resolved at")],
                 rows=[
                     [one.opened_at, one.severity, page_link(request, one, one.summary), one.resolved_at or "still open"]
                     for one in alerts
@@ -334,7 +333,7 @@ class AssetAdmin(HealthShown, PageAdmin):
             ),
             Table(
                 title=f"Last quotes (at most {QUOTES_SHOWN})",
-                headers=["at (UTC)", "price", "volume", "late", "entry of the log"],
+                headers=[in_zone("at"), "price", "volume", "late", "entry of the log"],
                 rows=[
                     [
                         *(one.at, format_plain(one.price), "" if one.volume is None else format_plain(one.volume)),

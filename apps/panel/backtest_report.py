@@ -14,6 +14,7 @@ from apps.rules.engine.conditions import leaves_of
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.wording import format_number
+from apps.zones import zone_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def chart_of_report(report: dict[str, Any], *, asset_id: int, symbol: str) -> Tr
         if one["asset"] == symbol
     ]
     return TriedChart(
-        title=f"{symbol} with what would have opened (UTC)",
+        title=f"{symbol} with what would have opened ({zone_name()})",
         path=price_path(asset_id, since=since, until=until),
         empty=f"No prices of {symbol} are kept of that while.",
         episodes=episodes,

@@ -11,7 +11,6 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
-from django.utils.formats import localize
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
@@ -33,6 +32,7 @@ from apps.rules.files import read_rule
 from apps.rules.queries import newest_versions, rules_seen_by
 from apps.wording import format_number
 from apps.yaml_files import FileInvalid, read_yaml_text, write_yaml
+from apps.zones import in_zone, show_time, write_time
 
 OPENINGS_SHOWN = 200
 ASSETS_OFFERED = 200
@@ -46,8 +46,8 @@ MOMENT = "%Y-%m-%dT%H:%M:%S"
 class TryForm(forms.Form):
     """What to try, and on which while of the past."""
 
-    since = forms.DateTimeField(label="From (UTC)")
-    until = forms.DateTimeField(label="To (UTC)")
+    since = forms.DateTimeField(label=in_zone("From"))
+    until = forms.DateTimeField(label=in_zone("To"))
     document = forms.CharField(
         label="The rule as it is tried",
         max_length=LONGEST_FORM,
@@ -154,10 +154,10 @@ class BacktestRunAdmin(ReadOnlyAdmin):
             "tables": [
                 Table(
                     title="Tried before",
-                    headers=["asked for (UTC)", "from (UTC)", "to (UTC)", "status", "found"],
+                    headers=[in_zone("asked for"), in_zone("from"), in_zone("to"), "status", "found"],
                     rows=[
                         [
-                            *(_link(_address(one), f"{one.requested_at:%Y-%m-%d %H:%M:%S}"), one.since, one.until),
+                            *(_link(_address(one), show_time(one.requested_at, with_zone=False)), one.since, one.until),
                             *(one.get_status_display(), self.found(one)),
                         ]
                         for one in earlier
@@ -225,11 +225,11 @@ class BacktestRunAdmin(ReadOnlyAdmin):
         return [
             Table(
                 title=f"Openings (the first {len(openings)}, and {more} more)" if more else "Openings",
-                headers=["opened (UTC)", "what was seen", "resolved (UTC)", "because"],
+                headers=[in_zone("opened"), "what was seen", in_zone("resolved"), "because"],
                 rows=[
                     [
-                        *(_moment(one["opened_at"]), one["summary"]),
-                        *(_moment(one["resolved_at"]) if one["resolved_at"] else "still open at the end",),
+                        *(datetime.fromisoformat(one["opened_at"]), one["summary"]),
+                        datetime.fromisoformat(over) if (over := one["resolved_at"]) else "still open at the end",
                         describe_reason(one["resolved_because"]),
                     ]
                     for one in openings
@@ -268,22 +268,22 @@ class BacktestRunAdmin(ReadOnlyAdmin):
     def describe(self, run: BacktestRun) -> str:
         return describe_document(run.document)
 
-    @admin.display(description="on the quotes (UTC)")
+    @admin.display(description=in_zone("on the quotes"))
     def describe_range(self, run: BacktestRun) -> str:
         length = span_text((run.until - run.since).total_seconds())
-        return f"{run.since:%Y-%m-%d %H:%M:%S} to {run.until:%Y-%m-%d %H:%M:%S}, {length}"
+        return f"{write_time(run.since, with_zone=False)} to {write_time(run.until, with_zone=False)}, {length}"
 
-    @admin.display(description="asked for (UTC)", ordering="requested_at")
+    @admin.display(description=in_zone("asked for"), ordering="requested_at")
     def asked_for(self, run: BacktestRun) -> Any:
-        return localize(run.requested_at)
+        return show_time(run.requested_at, with_zone=False)
 
-    @admin.display(description="started (UTC)", empty_value="not yet")
+    @admin.display(description=in_zone("started"), empty_value="not yet")
     def started(self, run: BacktestRun) -> Any:
-        return run.started_at and localize(run.started_at)
+        return run.started_at and show_time(run.started_at, with_zone=False)
 
-    @admin.display(description="over (UTC)", empty_value="not yet")
+    @admin.display(description=in_zone("over"), empty_value="not yet")
     def finished(self, run: BacktestRun) -> Any:
-        return run.finished_at and localize(run.finished_at)
+        return run.finished_at and show_time(run.finished_at, with_zone=False)
 
     @display(
         description="status",
@@ -358,7 +358,3 @@ def _address(run: BacktestRun) -> str:
 
 def _link(address: str, text: str) -> SafeString:
     return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', address, text)
-
-
-def _moment(written: str) -> str:
-    return written.replace("T", " ").removesuffix("Z")

@@ -42,6 +42,7 @@ from apps.panel.kit.health import HealthShown
 from apps.panel.kit.owned import ChosenOwner, OwnedRows
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
 from apps.panel.messages import describe_status, say_sent_again
+from apps.zones import in_zone
 
 MESSAGES_SHOWN = 20
 REASON_LONGEST = 120
@@ -379,13 +380,13 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
             ),
             Table(
                 title="Rules that notify this channel",
-                headers=["rule", "severity", "deleted at (UTC)"],
+                headers=["rule", "severity", in_zone("deleted at")],
                 rows=[[page_link(request, one, one.name), one.severity, one.deleted_at] for one in rules],
                 empty="No rule names it yet. Choose it in the form of a rule.",
             ),
             Table(
                 title=f"Last messages (at most {MESSAGES_SHOWN})",
-                headers=["message", "made at (UTC)", "status"],
+                headers=["message", in_zone("made at"), "status"],
                 rows=[[page_link(request, one, one.subject), one.created_at, describe_status(one)] for one in sent],
                 empty="None yet. Send a test to see whether it works.",
             ),
@@ -400,7 +401,7 @@ def _table_of_test(request: HttpRequest, channel: Channel) -> list[Table]:
     attempt = test.tries.order_by("-number").first()
     why = (attempt.detail or attempt.reason) if attempt is not None else ""
     row = [page_link(request, test, test.subject), test.created_at, describe_status(test), why]
-    headers = ["test", "queued at (UTC)", "status", "what the last attempt said"]
+    headers = ["test", in_zone("queued at"), "status", "what the last attempt said"]
     return [Table(title="Last test", headers=headers, rows=[row], empty="", is_first=True)]
 
 

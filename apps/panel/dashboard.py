@@ -20,6 +20,7 @@ from apps.notify.queries import message_counts_of, silences_in_force_of
 from apps.panel.kit.parts import LINK, Part
 from apps.panel.problems import health_part
 from apps.rules.queries import RuleCounts, rule_counts_of
+from apps.zones import show_time, zone_name
 
 FEEDS_SHOWN = 50
 EVENTS_SHOWN = 10
@@ -31,7 +32,7 @@ def add_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, An
     """Add `parts` to the context of the admin's index: of rows that have an owner the reader's own, of a superuser's
     all. The number of statements does not grow with the rows."""
     user, now = request.user, timezone.now()
-    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    today = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
     parts = []
     if user.has_perm("market.view_feed"):
         parts.append(_feeds(now=now, today=today))
@@ -43,7 +44,7 @@ def add_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, An
         parts.append(_messages(user, today=today))
     if parts:
         parts.insert(0, health_part(user, now=now))
-    return context | {"parts": parts, "title": "Overview", "now": now}
+    return context | {"parts": parts, "title": "Overview", "now": now, "today": today}
 
 
 def _feeds(*, now: datetime, today: datetime) -> Part:
@@ -119,10 +120,10 @@ def _alerts(user: Any, *, now: datetime, today: datetime) -> Part:
         title="Alerts",
         sentences=sentences,
         mood="bad" if waiting else "plain" if still_open else "good",
-        headers=["at (UTC, of the market)", "what happened", "alert", "rule", "asset"],
+        headers=[f"at ({zone_name()}, of the market)", "what happened", "alert", "rule", "asset"],
         rows=[
             [
-                f"{event.at:%Y-%m-%d %H:%M:%S}",
+                show_time(event.at, with_zone=False),
                 event.get_kind_display(),
                 format_html(LINK, reverse("admin:alerts_alert_change", args=[event.alert_id]), event.alert.summary),
                 event.alert.rule_name,
@@ -158,7 +159,7 @@ def _silences(user: Any, *, now: datetime) -> list[Any]:
     said = [
         format_html(
             "Silenced {}: {}.",
-            describe_end(one.ends_at),
+            format_html("until {}", show_time(one.ends_at)) if one.ends_at else describe_end(None),
             format_html(LINK, reverse("admin:notify_silence_change", args=[one.pk]), one.comment),
         )
         for one in found[:SILENCES_SHOWN]

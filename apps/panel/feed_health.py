@@ -19,6 +19,7 @@ from apps.sources.models import Circuit, FeedSource
 from apps.sources.providers.failures import hint_on
 from apps.sources.providers.registry import PROVIDERS
 from apps.wording import format_plain
+from apps.zones import in_zone, write_time
 
 SWITCHES_SHOWN = 10
 NAMES_SHOWN = 5
@@ -72,14 +73,14 @@ def describe_circuit(circuit: Circuit | None, *, now: datetime) -> str:
     if circuit is None or (not circuit.failures and circuit.open_until is None):
         said = "no failures lately"
     elif circuit.open_until is not None and circuit.open_until > now:
-        said = f"left alone until {circuit.open_until:%Y-%m-%d %H:%M:%S} UTC: {circuit.reason}"
+        said = f"left alone until {write_time(circuit.open_until)}: {circuit.reason}"
         return f"{said}, {_in_a_row(circuit)}"
     elif circuit.open_until is not None:
         said = f"on trial after {_in_a_row(circuit)}"
     else:
         said = _in_a_row(circuit)
     if circuit is not None and circuit.failed_at is not None:
-        said += f"; the last was {circuit.reason} on {circuit.failed_at:%Y-%m-%d %H:%M:%S}"
+        said += f"; the last was {circuit.reason} on {write_time(circuit.failed_at)}"
     return said
 
 
@@ -99,7 +100,7 @@ def _describe_same_answers(source: FeedSource) -> str:
     same = queries.same_answers(source.feed_id, provider=source.provider)
     if same.since is None:
         return "no answer lately"
-    return f"{same.count} in a row, since {same.since:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{same.count} in a row, since {write_time(same.since)}"
 
 
 def _describe_key(source: FeedSource) -> str:
@@ -131,7 +132,7 @@ def refused_table(request: HttpRequest, assets: Iterable[Asset], *, title: str) 
         return None
     return Table(
         title=f"{title} (at most {ROWS_SHOWN})",
-        headers=["asset", "provider", "name there", "why", "since (UTC)", "asked for again at (UTC)"],
+        headers=["asset", "provider", "name there", "why", in_zone("since"), in_zone("asked for again at")],
         rows=rows[:ROWS_SHOWN],
         empty="",
     )
@@ -196,8 +197,8 @@ def senders_table(request: HttpRequest, feed: Feed, *, now: datetime) -> Table |
     return Table(
         title=f"Senders whose clock is ahead (at most {ROWS_SHOWN})",
         headers=[
-            *("sender", "ahead by, and set back", "last quote ahead (UTC)"),
-            *("ahead by, and refused", "last quote refused (UTC)"),
+            *("sender", "ahead by, and set back", in_zone("last quote ahead")),
+            *("ahead by, and refused", in_zone("last quote refused")),
         ],
         rows=[
             [
@@ -249,7 +250,7 @@ def switches_table(request: HttpRequest, feed: Feed) -> Table:
             )
     return Table(
         title=f"Changes of provider (at most {SWITCHES_SHOWN} entries)",
-        headers=["entry", "received (UTC)", "before", "since then", "assets, with a factor that is not 1"],
+        headers=["entry", in_zone("received"), "before", "since then", "assets, with a factor that is not 1"],
         rows=rows,
         empty="No provider changes.",
     )
@@ -273,7 +274,7 @@ def unconfirmed_table(request: HttpRequest, feed: Feed) -> Table | None:
         return None
     return Table(
         title="Prices that jumped, and wait for the next to confirm them",
-        headers=["asset", "at (UTC)", "price", "last accepted", "provider", ""],
+        headers=["asset", in_zone("at"), "price", "last accepted", "provider", ""],
         rows=rows,
         empty="",
     )

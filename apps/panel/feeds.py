@@ -12,7 +12,6 @@ from django.db.models import F, Q, QuerySet
 from django.forms import BaseModelForm
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
-from django.utils.formats import localize
 from unfold.admin import StackedInline
 from unfold.forms import PaginationInlineFormSet
 from unfold.paginator import InfinitePaginator
@@ -57,6 +56,7 @@ from apps.sources.services import (
     set_is_live,
 )
 from apps.wording import format_plain, format_span
+from apps.zones import in_zone, show_time
 
 ENTRIES_SHOWN = 20
 RULES_NAMED = 10
@@ -272,9 +272,10 @@ class FeedAdmin(HealthShown, WithTestFetch, PageAdmin):
             self.say_refused(request, "Nothing was paused there: nothing is changed.")
         return self.after(request, feeds)
 
-    @admin.display(description="last success (UTC)")
+    @admin.display(description=in_zone("last success"))
     def last_success(self, feed: Feed) -> Any:
-        return localize(queries.last_success_at(feed)) or "none yet"
+        at = queries.last_success_at(feed)
+        return "none yet" if at is None else show_time(at, with_zone=False)
 
     @admin.display(description="interval", ordering="interval_seconds")
     def measured_rhythm(self, feed: Feed) -> str:
@@ -300,13 +301,13 @@ class FeedAdmin(HealthShown, WithTestFetch, PageAdmin):
     def head_seq(self, feed: Feed) -> int:
         return feed.head.seq
 
-    @admin.display(description="clock (UTC)", ordering="head__as_of")
+    @admin.display(description=in_zone("clock"), ordering="head__as_of")
     def as_of(self, feed: Feed) -> Any:
-        return localize(feed.head.as_of)
+        return feed.head.as_of and show_time(feed.head.as_of, with_zone=False)
 
-    @admin.display(description="due (UTC)", ordering="head__next_slot")
+    @admin.display(description=in_zone("due"), ordering="head__next_slot")
     def next_slot(self, feed: Feed) -> Any:
-        return localize(feed.head.next_slot)
+        return feed.head.next_slot and show_time(feed.head.next_slot, with_zone=False)
 
     @admin.display(description="failures in a row", ordering="head__failures")
     def failures(self, feed: Feed) -> int:
@@ -334,8 +335,17 @@ class FeedAdmin(HealthShown, WithTestFetch, PageAdmin):
             Table(
                 title=f"Last entries of its log (at most {ENTRIES_SHOWN})",
                 headers=[
-                    *("entry", "kind", "slot (UTC)", "received (UTC)", "provider", "accepted", "late", "repeated"),
-                    *("unconfirmed", "rejected", "missed slots", "evaluated (UTC)"),
+                    *(
+                        "entry",
+                        "kind",
+                        in_zone("slot"),
+                        in_zone("received"),
+                        "provider",
+                        "accepted",
+                        "late",
+                        "repeated",
+                    ),
+                    *("unconfirmed", "rejected", "missed slots", in_zone("evaluated")),
                 ],
                 rows=[
                     [
@@ -444,7 +454,7 @@ class FeedEntryAdmin(ReadOnlyAdmin):
         tables = [
             Table(
                 title=f"Quotes (the first {ROWS_SHOWN})" if len(quotes) == ROWS_SHOWN else "Quotes",
-                headers=["asset", "at (UTC)", "price", "volume", "late", "corrected"],
+                headers=["asset", in_zone("at"), "price", "volume", "late", "corrected"],
                 rows=[
                     [
                         *_quote_cells(one),
@@ -460,7 +470,7 @@ class FeedEntryAdmin(ReadOnlyAdmin):
             tables.append(
                 Table(
                     title=f"Replaced or deleted quotes ({row.correction.removed} in all, at most {ROWS_SHOWN} shown)",
-                    headers=["asset", "at (UTC)", "price", "volume", "late", "had come with"],
+                    headers=["asset", in_zone("at"), "price", "volume", "late", "had come with"],
                     rows=[[*_quote_cells(one), page_link(request, one.entry, f"{one.entry}")] for one in removed],
                     empty="None, or they are older than quotes are kept.",
                 )

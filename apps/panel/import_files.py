@@ -14,6 +14,7 @@ from apps.portfolios.domain.files import read_activities
 from apps.portfolios.domain.tables import FileRefused, list_rows
 from apps.portfolios.importing import ERRORS_MOST, drop_file, kept_until
 from apps.portfolios.models import ImportFile
+from apps.zones import in_zone
 
 
 @admin.register(ImportFile)
@@ -30,7 +31,7 @@ class ImportFileAdmin(OwnedRows, ReadOnlyAdmin):
         # The content is read on its own page alone.
         return super().get_queryset(request).defer("content").order_by("-uploaded_at")
 
-    @admin.display(description="deleted from (UTC)", ordering="uploaded_at")
+    @admin.display(description=in_zone("deleted from"), ordering="uploaded_at")
     def expires_at(self, row: ImportFile) -> datetime:
         return kept_until(row)
 

@@ -8,7 +8,6 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import linebreaksbr
 from django.utils import timezone
-from django.utils.formats import localize
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from unfold.decorators import display
@@ -20,6 +19,7 @@ from apps.notify.services import redeliver
 from apps.panel.channel_form import kinds_offered
 from apps.panel.kit.owned import OwnedRows
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, ReadOnlyAdmin, Table, page_link
+from apps.zones import in_zone, write_time
 
 STATUS_LABEL = {"delivered": "success", "failed": "danger", "pending": "warning", "sending": "info", "silenced": ""}
 
@@ -97,7 +97,7 @@ class MessageAdmin(OwnedRows, ReadOnlyAdmin):
             ),
             Table(
                 title="Alerts in it",
-                headers=["alert", "severity", "opened at (UTC)", "resolved at (UTC)"],
+                headers=["alert", "severity", in_zone("opened at"), in_zone("resolved at")],
                 rows=[
                     [page_link(request, one, one.summary), one.severity, one.opened_at, one.resolved_at]
                     for one in alerts
@@ -111,7 +111,7 @@ def describe_status(message: Message) -> str:
     """Return how far a message has come, and what comes next."""
     tried = f"{message.attempts} attempt{'' if message.attempts == 1 else 's'}"
     if message.status == Message.Status.DELIVERED:
-        return f"delivered at {localize(message.delivered_at)}, {tried}"
+        return f"delivered at {write_time(message.delivered_at)}, {tried}"
     if message.status == Message.Status.FAILED:
         return f"given up after {tried}: nobody tries again unless asked to"
     if message.status == Message.Status.SILENCED:
@@ -120,12 +120,12 @@ def describe_status(message: Message) -> str:
         return f"being sent: {tried} begun"
     # What waits for an earlier message on its channel is due, and not sent yet.
     when = "to be sent at" if message.next_attempt_at > timezone.now() else "due since"
-    return f"{when} {localize(message.next_attempt_at)}, {tried if message.attempts else 'not tried yet'}"
+    return f"{when} {write_time(message.next_attempt_at)}, {tried if message.attempts else 'not tried yet'}"
 
 
 def attempt_headers(request: HttpRequest) -> list[str]:
     """Return what stands above `attempt_cells`."""
-    headers = ["attempt", "began (UTC)", "took", "outcome", "status", "reason", "detail"]
+    headers = ["attempt", in_zone("began"), "took", "outcome", "status", "reason", "detail"]
     # Of an address on the operators' own network, it may be more than its owner may read.
     return [*headers, "answer"] if request.user.is_superuser else headers
 

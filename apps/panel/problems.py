@@ -14,6 +14,7 @@ from apps.health.domain import Subject
 from apps.health.queries import not_checked, problem_counts, problems_seen_by, system_health
 from apps.panel.kit.parts import LINK, Part
 from apps.portfolios.models import Portfolio
+from apps.zones import in_zone, show_time, write_time
 
 PROBLEMS_SHOWN = 50
 _NAMED_BY: Mapping[str, tuple[Any, str]] = {**NAMED_BY, RECONCILED: (Portfolio, "name")}
@@ -26,7 +27,7 @@ def health_part(user: AbstractBaseUser | AnonymousUser, *, now: datetime) -> Par
         return Part(title="Health", sentences=[stopped.reason, stopped.remedy], mood="bad")
     counts, shown = problem_counts(user), problems_seen_by(user, limit=PROBLEMS_SHOWN)
     more = sum(counts) - len(shown)
-    checked_at = f"{system_health(now=now).checked_at:%H:%M:%S} UTC"
+    checked_at = write_time(system_health(now=now).checked_at, "%H:%M:%S")
     if not counts.faults:
         first = f"Nothing is wrong, by the check at {checked_at}."
     else:
@@ -37,12 +38,12 @@ def health_part(user: AbstractBaseUser | AnonymousUser, *, now: datetime) -> Par
         title="Health",
         sentences=[first, *([f"These are {PROBLEMS_SHOWN} of {sum(counts)}."] if more > 0 else [])],
         mood="bad" if counts.faults else "good",
-        headers=["what", "health", "since (UTC)", "why", "what to do"],
+        headers=["what", "health", in_zone("since"), "why", "what to do"],
         rows=[
             [
                 links[problem.subject, problem.subject_id],
                 health.level,
-                f"{problem.since:%Y-%m-%d %H:%M:%S}",
+                show_time(problem.since, with_zone=False),
                 health.reason,
                 health.remedy,
             ]

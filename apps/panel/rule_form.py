@@ -48,6 +48,7 @@ from apps.rules.models import Rule, RuleState
 from apps.rules.services import refuse_second_name, refuse_unfit_assets
 from apps.strict_json import NotJson, read_json
 from apps.yaml_files import FileInvalid, read_yaml_text, write_yaml
+from apps.zones import in_zone
 
 COMBINED = "combined"
 _PAGE_OF_SERIES = re.compile(r"(/portfolios/\d+/series/)", re.ASCII)
@@ -235,7 +236,7 @@ class RuleForm(forms.ModelForm):
     )
     expires_at = forms.SplitDateTimeField(
         required=False,
-        label="Expires at (UTC)",
+        label=in_zone("Expires at"),
         help_text="The rule stops at this time. Leave blank for never.",
         widget=UnfoldAdminSplitDateTimeWidget,
     )

@@ -16,6 +16,7 @@ from apps.rules import queries
 from apps.rules.domain import describe_rule
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule
+from apps.zones import TO_MINUTES, write_time
 
 
 class RulePreview(PageAdmin):
@@ -104,7 +105,7 @@ class RulePreview(PageAdmin):
         length, count = span_text((seen.until - seen.since).total_seconds()), len(seen.report["openings"])
         return JsonResponse(
             {
-                "sentence": f"In the {length} up to {seen.until:%Y-%m-%d %H:%M} UTC it would have opened "
+                "sentence": f"In the {length} up to {write_time(seen.until, TO_MINUTES)} it would have opened "
                 f"{counted(count, 'alert')} on {seen.asset.symbol}: {_per_week(seen.per_week(count))} a week.",
                 "symbol": seen.asset.symbol,
                 "symbols": seen.symbols,

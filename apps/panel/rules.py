@@ -40,6 +40,7 @@ from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule, RuleState, RuleVersion, Transition
 from apps.rules.services import QuotaExceeded, confirm_rule, delete_rule, save_rule, switch_rule
+from apps.zones import in_zone
 
 TRANSITIONS_SHOWN = 20
 TAGS_OFFERED = 200
@@ -391,7 +392,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
             *self._prospect_table(row, states),
             Table(
                 title="Where it stands",
-                headers=["asset", "state", "since (UTC)", "last step", "version", "explained"],
+                headers=["asset", "state", in_zone("since"), "last step", "version", "explained"],
                 rows=[
                     [
                         *(one.asset.symbol, state_label(one.state), one.since, _why_short(one)),
@@ -403,7 +404,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
             ),
             Table(
                 title=f"Last steps (at most {TRANSITIONS_SHOWN})",
-                headers=["at (UTC)", "asset", "from", "to", "why", "version"],
+                headers=[in_zone("at"), "asset", "from", "to", "why", "version"],
                 rows=[
                     [
                         *(one.at, one.asset.symbol, state_label(one.from_state), state_label(one.to_state)),
@@ -417,7 +418,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
             *tables_over(row),
             Table(
                 title="Versions",
-                headers=["version", "in words", "since (UTC)"],
+                headers=["version", "in words", in_zone("since")],
                 rows=[[f"v{one.number}", describe_document(one.document), one.created_at] for one in versions],
                 empty="No versions.",
             ),

@@ -22,6 +22,7 @@ from apps.market.services import AssetStays
 from apps.panel.kit.pages import ROWS_SHOWN, Chart, ReadOnlyAdmin, Table, page_link
 from apps.rules.domain import describe_state_reason
 from apps.wording import format_duration, format_plain
+from apps.zones import in_zone, show_time, zone_name
 
 QUOTES_SHOWN = 20
 
@@ -58,9 +59,9 @@ class DerivedSeriesAdmin(ReadOnlyAdmin):
     def latest_price(self, row: DerivedSeries) -> str:
         return format_plain(row.asset.latest.price) if hasattr(row.asset, "latest") else "none yet"
 
-    @admin.display(description="at (UTC)", ordering="asset__latest__at")
+    @admin.display(description=in_zone("at"), ordering="asset__latest__at")
     def latest_at(self, row: DerivedSeries) -> Any:
-        return row.asset.latest.at if hasattr(row.asset, "latest") else None
+        return show_time(row.asset.latest.at, with_zone=False) if hasattr(row.asset, "latest") else None
 
     @admin.display(description="change it")
     def site_page(self, row: DerivedSeries) -> SafeString:
@@ -101,7 +102,7 @@ class DerivedSeriesAdmin(ReadOnlyAdmin):
         until = row.asset.latest.at if hasattr(row.asset, "latest") else None
         since = queries.price_known_since(row.pk)
         path = queries.price_path(row.pk, since=since, until=until) if since is not None and until is not None else []
-        return [Chart(title="All stored values (UTC)", path=path, empty="No value yet.")]
+        return [Chart(title=f"All stored values ({zone_name()})", path=path, empty="No value yet.")]
 
     def tables_for(self, request: HttpRequest, row: DerivedSeries) -> list[Table]:
         definition, symbols = _definition(row)
@@ -123,7 +124,7 @@ class DerivedSeriesAdmin(ReadOnlyAdmin):
             ),
             Table(
                 title="Rules that watch it",
-                headers=["rule", "state", "since (UTC)", "why"],
+                headers=["rule", "state", in_zone("since"), "why"],
                 rows=[
                     [
                         *(page_link(request, one.rule, one.rule.name), one.state, one.since),
@@ -135,7 +136,7 @@ class DerivedSeriesAdmin(ReadOnlyAdmin):
             ),
             Table(
                 title=f"Last quotes (at most {QUOTES_SHOWN})",
-                headers=["at (UTC)", "value", "entry of the log"],
+                headers=[in_zone("at"), "value", "entry of the log"],
                 rows=[
                     [one.at, format_plain(one.price), f"#{one.entry.seq}"]
                     for one in queries.last_quotes(row.pk, limit=QUOTES_SHOWN)

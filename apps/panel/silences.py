@@ -14,7 +14,6 @@ from django.forms import BaseModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.formats import localize
 from django.utils.html import format_html
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget
@@ -30,6 +29,7 @@ from apps.panel.kit.parts import LINK
 from apps.panel.messages import describe_status
 from apps.rules.models import Rule
 from apps.rules.queries import rules_seen_by
+from apps.zones import in_zone, write_time
 
 STATE_LABEL = {"in force": "warning", "to come": "info", "over": ""}
 LASTS_FIRST = "2"
@@ -137,7 +137,7 @@ class SilenceAdmin(PageAdmin):
         if silence.ends_at is not None or silence.alert is None:
             return silence.ends_at
         resolved_at = silence.alert.resolved_at
-        return "when the alert is over" if resolved_at is None else f"with the alert, {localize(resolved_at)}"
+        return "when the alert is over" if resolved_at is None else f"with the alert, {write_time(resolved_at)}"
 
     @admin.display(description="alert")
     def alert_link(self, silence: Silence) -> Any:
@@ -248,7 +248,7 @@ class SilenceAdmin(PageAdmin):
         return [
             Table(
                 title=f"What it deferred (at most {ROWS_SHOWN})",
-                headers=["alert", "event", "at (UTC)", "channel", "notified"],
+                headers=["alert", "event", in_zone("at"), "channel", "notified"],
                 rows=[
                     [
                         page_link(request, one.event.alert, one.event.alert.summary),

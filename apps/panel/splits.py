@@ -26,6 +26,7 @@ from apps.panel.kit.pages import PageAdmin
 from apps.rules.queries import count_with_prices
 from apps.tracing import new_trace_id
 from apps.wording import format_number
+from apps.zones import TO_MINUTES, in_zone, write_time
 
 PERMISSION = "market.add_split"
 
@@ -34,7 +35,7 @@ class SplitForm(forms.Form):
     """A split of an asset. shown: what was said of it when it was asked last."""
 
     effective_at = forms.DateTimeField(
-        label="Effective from (UTC)", help_text="The first minute with prices after the split."
+        label=in_zone("Effective from"), help_text="The first minute with prices after the split."
     )
     ratio = forms.CharField(
         max_length=32, widget=UnfoldAdminTextInputWidget, help_text="New shares to old ones, like 20:1."
@@ -55,7 +56,7 @@ class SplitForm(forms.Form):
     def effect(self) -> str:
         """Return what the split would change."""
         effective_at, (numerator, denominator) = self.cleaned_data["effective_at"], self.cleaned_data["ratio"]
-        said = [f"Prices of {self.asset} from before {effective_at:%Y-%m-%d %H:%M} UTC are read × "]
+        said = [f"Prices of {self.asset} from before {write_time(effective_at, TO_MINUTES)} are read × "]
         said[0] += f"{denominator}/{numerator}; they stay stored as they came."
         latest = LatestQuote.objects.filter(asset=self.asset).first()
         if latest is not None and latest.at < effective_at:
@@ -134,7 +135,7 @@ def _enter(page: PageAdmin, request: HttpRequest, form: SplitForm) -> bool:
 def split_address(asset_id: int, *, at: datetime, before: Decimal | None, after: Decimal) -> str:
     """Return the address of the page, filled in with what a step between two prices suggests."""
     begin = slot_of(at=at.astimezone(UTC), interval_seconds=60)
-    suggested = {"effective_at": f"{begin:%Y-%m-%dT%H:%M}"}
+    suggested = {"effective_at": f"{timezone.localtime(begin):%Y-%m-%dT%H:%M}"}
     if before is not None and before > 0 and after > 0:
         suggested["ratio"] = "{}:{}".format(*ratio_of_step(before, after))
     return f"{reverse('admin:market_asset_split', args=[asset_id])}?{urlencode(suggested)}"

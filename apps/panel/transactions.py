@@ -25,6 +25,7 @@ from apps.portfolios.services import (
     record_transactions,
 )
 from apps.wording import format_plain
+from apps.zones import in_zone
 
 SET_BY_PEOPLE = [
     *("kind", "event", "at", "has_time", "asset", "quantity", "amount", "currency", "rate", "fee", "fee_currency"),
@@ -159,7 +160,7 @@ class TransactionAdmin(OwnedRows, PageAdmin):
         return [
             Table(
                 title="Corrections",
-                headers=["at (UTC)", "by", "what it was"],
+                headers=[in_zone("at"), "by", "what it was"],
                 rows=rows,
                 empty="It was never corrected.",
             )

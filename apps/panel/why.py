@@ -19,6 +19,7 @@ from apps.rules import queries
 from apps.rules.models import Rule
 from apps.rules.why import Why, WhyRefused, why
 from apps.wording import format_plain
+from apps.zones import in_zone, show_time, write_time
 
 
 class WhyForm(forms.Form):
@@ -27,7 +28,7 @@ class WhyForm(forms.Form):
     asset = forms.ModelChoiceField(queryset=Asset.objects.none(), widget=UnfoldAdminSelectWidget)
     at = forms.DateTimeField(
         required=False,
-        label="At (UTC, by the feed's clock)",
+        label=in_zone("At, by the feed's clock"),
         help_text="Blank: now, as far as the log is evaluated.",
         widget=UnfoldAdminTextInputWidget(attrs={"type": "datetime-local", "step": "1"}),
     )
@@ -87,12 +88,12 @@ def _facts(answer: Why) -> list[tuple[str, Any]]:
     """Return the figures beside an answer, with their names."""
     facts: list[tuple[str, Any]] = [
         ("version", f"v{answer.version.number}: {describe_document(answer.version.document)}"),
-        ("evaluated at", answer.evaluated_at or "not evaluated yet"),
-        ("entry of the log", f"{answer.entry}, as of {answer.entry.as_of:%Y-%m-%d %H:%M:%S}"),
+        ("evaluated at", show_time(answer.evaluated_at) if answer.evaluated_at else "not evaluated yet"),
+        ("entry of the log", f"{answer.entry}, as of {write_time(answer.entry.as_of)}"),
     ]
     for name, seen in (("price", answer.newest), ("price before", answer.previous)):
         if seen is not None:
-            facts.append((name, f"{format_plain(seen.price)} at {seen.at:%Y-%m-%d %H:%M:%S}"))
+            facts.append((name, f"{format_plain(seen.price)} at {write_time(seen.at)}"))
     if answer.opened_at is not None:
-        facts.append(("last opening that notified", answer.opened_at))
+        facts.append(("last opening that notified", show_time(answer.opened_at)))
     return facts

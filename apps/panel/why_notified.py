@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest
-from django.utils.formats import localize
 from django.utils.html import format_html
 
 from apps.alerts.models import Alert
@@ -20,6 +19,7 @@ from apps.panel.deferrals import describe_limit
 from apps.panel.kit.pages import Table, page_link
 from apps.rules.models import Rule
 from apps.rules.why import Why
+from apps.zones import in_zone, write_time
 
 NOBODY = (
     "Nobody is notified: the rule names no channel. Its alerts are recorded all the same, and only an evaluation error "
@@ -58,7 +58,7 @@ def notified_beside(
             *([_what_became_of(outlook.alert, request, outlook)] if outlook.alert is not None else []),
             Table(
                 title="Silences in force that match",
-                headers=["silence", "whose alerts", "made by", "from (UTC)", "until (UTC)"],
+                headers=["silence", "whose alerts", "made by", in_zone("from"), in_zone("until")],
                 rows=[
                     [
                         *(page_link(request, one, one.comment), whose(one), str(one.author or "somebody")),
@@ -122,12 +122,12 @@ def _describe_alert(request: HttpRequest, outlook: queries.NotificationOutlook, 
     if outlook.alert is None:
         return f"No alert {verb} open, and none had opened before, so there {verb} nothing to send."
     link = page_link(request, outlook.alert, outlook.alert.summary)
-    opened_at = localize(outlook.alert.opened_at)
+    opened_at = write_time(outlook.alert.opened_at)
     if outlook.is_open:
         return format_html("An alert {} open: {}, since {} by the feed's clock.", verb, link, opened_at)
     return format_html(
         "No alert {} open. The last one before is {}, opened at {} and over at {} by the feed's clock.",
-        *(verb, link, opened_at, localize(outlook.alert.resolved_at)),
+        *(verb, link, opened_at, write_time(outlook.alert.resolved_at)),
     )
 
 

@@ -83,7 +83,7 @@ class Transaction(PublicId):
 
     portfolio = models.ForeignKey(Portfolio, models.CASCADE, related_name="transactions")
     kind = models.CharField(max_length=12, choices=choices_of(Kind))
-    at = models.DateTimeField(help_text="When it happened, in UTC.")
+    at = models.DateTimeField(help_text="When it happened.")
     has_time = models.BooleanField(default=True, help_text="Off: only the date counts; the row stands at 12:00 UTC.")
     day = models.DateField(editable=False)
     # Of the asset's rows: who deletes an asset has to delete the transactions first.

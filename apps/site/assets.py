@@ -45,6 +45,7 @@ from apps.rules.models import RuleState
 from apps.rules.queries import specs_of
 from apps.site.market import address_of, in_market, movement
 from apps.wording import as_cell, format_age, format_number, format_plain
+from apps.zones import TO_MINUTES, write_time
 
 # Name in the address -> how far back by the feed's clock; None: as far as anything is stored.
 PERIODS = {
@@ -288,7 +289,8 @@ def _chart_text(asset: Asset, bars: Sequence[Bar]) -> str:
         return ""
     lowest, highest = min(one.low for one in bars), max(one.high for one in bars)
     return (
-        f"{asset.symbol}: {len(bars)} candles from {bars[0].at:%Y-%m-%d %H:%M} to {bars[-1].at:%Y-%m-%d %H:%M} UTC, "
+        f"{asset.symbol}: {len(bars)} candles from {write_time(bars[0].at, TO_MINUTES)} to "
+        f"{write_time(bars[-1].at, TO_MINUTES)}, "
         f"lowest {format_plain(lowest)}, highest {format_plain(highest)}, last {format_plain(bars[-1].close)}."
     )
 

@@ -14,10 +14,16 @@ from django.views.defaults import page_not_found
 from structlog.contextvars import bound_contextvars
 
 from apps import spans
+from apps.accounts.queries import zone_of
 from apps.tracing import new_trace_id
 
 # Asked each few seconds by what stands beside the process.
 _POLLED = {"/healthz", "/readyz", "/status", "/metrics"}
+# How the names of addresses begin that are answered in UTC.
+_IN_UTC = (
+    *("graphql", "ingest", "imports", "alertmanager", "metrics", "healthz", "readyz", "status"),
+    *("portfolio", "performance", "holding", "manual"),
+)
 _TEXTS = {"application/json", "application/graphql-response+json", "application/javascript", "image/svg+xml"}
 
 
@@ -54,6 +60,25 @@ class UnknownPage:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
         return page_not_found(request, error) if isinstance(error, InvalidPage) else None
+
+
+class ReadersZone:
+    """Activates the time zone of a signed-in reader while a page is made for them. Programs are answered in UTC, and so
+    are the pages of portfolios and of manual prices, whose days are days in UTC."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        with timezone.override(None):
+            return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *_: Any) -> None:
+        name = request.resolver_match.url_name or ""  # type: ignore[union-attr]
+        if settings.SESSION_COOKIE_NAME in request.COOKIES and not name.startswith(_IN_UTC):
+            zone = zone_of(request.user)
+            if zone is not None:
+                timezone.activate(zone)
 
 
 def refuse_nul(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:

@@ -29,6 +29,7 @@ from apps.site.figures import UNKNOWN
 from apps.site.series_form import SeriesForm
 from apps.tracing import new_trace_id
 from apps.wording import format_age, format_duration, format_number, format_plain, format_span
+from apps.zones import TO_MINUTES, write_time
 
 PICKED_MOST = 20
 TERM_LONGEST = 64
@@ -261,7 +262,8 @@ def _said_of_past(asset: Asset) -> str:
         said = "It has no past yet, since its legs have no quotes close enough together."
     else:
         quotes = f"{past.count:,}".replace(",", " ") + (" quote" if past.count == 1 else " quotes")
-        said = f"Its past is filled: {quotes} from {past.first_at:%Y-%m-%d %H:%M} to {past.last_at:%Y-%m-%d %H:%M} UTC."
+        said = f"Its past is filled: {quotes} "
+        said += f"from {write_time(past.first_at, TO_MINUTES)} to {write_time(past.last_at, TO_MINUTES)}."
     legs = [one.asset for one in asset.series.legs.select_related("asset__feed", "asset__latest")]  # type: ignore[attr-defined]
     return f"{said} {_next_quote(asset, legs)}"
 
@@ -302,6 +304,6 @@ def chart_text_of(path: Sequence[PathPoint]) -> str:
         return ""
     lowest, highest = min(one.low for one in path), max(one.high for one in path)
     return (
-        f"Value from {path[0].at:%Y-%m-%d %H:%M} to {path[-1].at:%Y-%m-%d %H:%M} UTC: lowest {format_plain(lowest)}, "
-        f"highest {format_plain(highest)}."
+        f"Value from {write_time(path[0].at, TO_MINUTES)} to {write_time(path[-1].at, TO_MINUTES)}: "
+        f"lowest {format_plain(lowest)}, highest {format_plain(highest)}."
     )

@@ -98,7 +98,10 @@ class ProfileEdit(LoginRequiredMixin, UpdateView):
 
 class ProfileSaved(LoginRequiredMixin, TemplateView):
     template_name = "site/said.html"
-    extra_context = {"title": "Your profile is saved", "text": "New channels start with this time zone."}
+    extra_context = {
+        "title": "Your profile is saved",
+        "text": "Pages show times in this time zone, and new channels start with it.",
+    }
 
 
 class PasswordChange(auth.PasswordChangeView):

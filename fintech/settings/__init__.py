@@ -181,6 +181,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "apps.site.unavailable.Unavailable",
+    "apps.site.middleware.ReadersZone",
     "apps.site.middleware.UnknownPage",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
@@ -246,6 +247,7 @@ UNFOLD = {
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("site/icon.svg")}],
     "SIDEBAR": {"navigation": "apps.panel.navigation.groups"},
     "STYLES": [lambda request: static("panel/admin.css")],
+    "SCRIPTS": [lambda request: static("panel/accessible.js")],
     "DASHBOARD_CALLBACK": "apps.panel.dashboard.add_dashboard",
 }
 

@@ -17,6 +17,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
+    # No request leaves the machine. Not by a route of each page, with which a browser keeps no file.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost",
 ]
 
 
@@ -45,9 +47,8 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    """Return a page of a browser that has never been here. No request leaves the machine."""
+    """Return a page of a browser that has never been here."""
     context = browser.new_context(viewport={"width": 1200, "height": 800})
-    context.route(lambda address: "://localhost:" not in address, lambda route: route.abort())
     yield context.new_page()
     context.close()
 

@@ -70,7 +70,7 @@ FAULTS = {
     "B4": Fault(outages.raise_memory_alarm, servers=("broker",), is_long=True, is_in_test=False),
     "B5": Fault(outages.freeze_broker, servers=("broker",), is_long=True, is_in_test=False),
     "B6": Fault(outages.fill_queues, servers=("broker",), is_long=True, is_in_test=False),
-    "P1": Fault(outages.restart_database, check=outages.no_task_was_hot, servers=("database",)),
+    "P1": Fault(outages.restart_database, check=outages.no_task_began_on_a_dead_connection, servers=("database",)),
     "P2": Fault(outages.stop_database, check=outages.no_task_was_hot, servers=("database",), is_long=True),
     "P3": Fault(outages.terminate_backends, servers=("database",)),
     "P4": Fault(outages.evaluate_in_eight),

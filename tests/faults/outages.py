@@ -1,7 +1,9 @@
 """Faults of the servers: RabbitMQ, PostgreSQL and Redis are stopped, killed, frozen, full or slow, each in a function
 that injects it into a run, some with another that checks what is special to it."""
 
+import json
 import os
+import re
 import signal
 import threading
 import time
@@ -181,8 +183,10 @@ def restart_database(run: Run) -> None:
     """P1: PostgreSQL ends at once, as in a crash, and recovers."""
     _begin(run)
     for _ in run.strikes(range(max(run.size.kills // 3, 2)), pause_seconds=1):
+        began_at = timezone.now()
         run.servers["database"].end(signal.SIGQUIT)
         run.servers["database"].start()
+        run.outages.append((began_at, timezone.now()))
         run.row.allowed += HANDS["notifier"]
 
 
@@ -203,6 +207,30 @@ def no_task_was_hot(run: Run) -> None:
     run.row.want(not hot, f"received too often: {hot}")
     dead = dead_letters()
     run.row.want(not dead, f"dead letters: {dead}")
+
+
+def no_task_began_on_a_dead_connection(run: Run) -> None:
+    """Check the rest of P1: what was received after PostgreSQL was back found a live connection. Rows alone would not
+    show it, since sweep makes up for failed tasks."""
+    no_task_was_hot(run)
+    received: dict[str, datetime] = {}
+    failed = []
+    for line in _logs(run).splitlines():
+        match = _OF_TASK.search(line)
+        if match is None:
+            continue
+        at = datetime.fromisoformat(json.loads(line)["time"])
+        if match[2] == "received":
+            received[match[1]] = at
+        elif "Error(" in line and not any(
+            received[match[1]] <= back_at and at >= began_at for began_at, back_at in run.outages
+        ):
+            failed.append(line[-200:])
+    run.row.want(len(received) > run.size.in_flight, f"only {len(received)} tasks received")
+    run.row.want(not failed, f"failed though PostgreSQL was there: {failed}")
+
+
+_OF_TASK = re.compile(r'"message": "Task pipeline\.\w+\[([0-9a-f-]+)\] (received|raised unexpected)')
 
 
 def terminate_backends(run: Run) -> None:

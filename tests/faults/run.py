@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -96,6 +97,8 @@ class Run:
     # Monotonic time of the last injection's end, and what had come about by then.
     struck_at: float = 0.0
     pending: dict[str, Any] = field(default_factory=dict)
+    # From when to when PostgreSQL was away, by the wall clock.
+    outages: list[tuple[datetime, datetime]] = field(default_factory=list)
     # Channels whose programs refuse everything from some time on.
     refused: set[str] = field(default_factory=set)
 

@@ -142,7 +142,7 @@ def test_an_assets_page_draws_its_last_day_and_lists_its_last_quotes(admin_clien
         "levels": [],
         "marks": [],
     }
-    assert "2 points from 2026-03-02 11:59:59 to 2026-03-03 11:59:59, lowest 9.5, highest 10.5." in answer.text
+    assert "2 points from 2026-03-02 11:59:59 UTC to 2026-03-03 11:59:59 UTC, lowest 9.5, highest 10.5." in answer.text
     quotes = next(table for table in answer.context["tables"] if table.title.startswith("Last quotes"))
     assert [(row[0], row[1], row[4]) for row in quotes.rows] == [
         (at(86_399), "10.5", "#2"),

@@ -83,8 +83,8 @@ def test_a_message_shows_its_text_its_attempts_and_its_alert(admin_client, admin
 @pytest.mark.parametrize(
     ("status", "attempts", "text"),
     [
-        ("pending", 0, "due since 2026-03-02 12:00:00, not tried yet"),
-        ("pending", 2, "due since 2026-03-02 12:00:00, 2 attempts"),
+        ("pending", 0, "due since 2026-03-02 12:00:00 UTC, not tried yet"),
+        ("pending", 2, "due since 2026-03-02 12:00:00 UTC, 2 attempts"),
         ("sending", 1, "being sent: 1 attempt begun"),
         ("failed", 8, "given up after 8 attempts: nobody tries again unless asked to"),
     ],

@@ -57,8 +57,8 @@ def test_now_is_answered_with_what_the_condition_saw(client, rule):
     assert [(depth, part.mark, part.figures) for depth, part in answer.context["lines"]] == [
         (0, "✓", "the price is 102")
     ]
-    assert ["price", "102 at 2026-03-02 12:00:30"] in answer.context["facts"]["rows"]
-    assert ["entry of the log", "spot #4, as of 2026-03-02 12:00:30"] in answer.context["facts"]["rows"]
+    assert ["price", "102 at 2026-03-02 12:00:30 UTC"] in answer.context["facts"]["rows"]
+    assert ["entry of the log", "spot #4, as of 2026-03-02 12:00:30 UTC"] in answer.context["facts"]["rows"]
 
 
 @pytest.mark.django_db

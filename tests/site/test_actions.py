@@ -165,7 +165,11 @@ def test_before_the_button_is_pressed_it_says_how_many_wait_and_what_became_of_t
     text = client.get(acknowledge_path(message)).text
 
     assert "1 of 3 waits to be acknowledged." in text
-    assert re.findall(r"\w+-USD · opened [\d :-]+(?: · (\w+))?</p>", text) == ["resolved", "acknowledged", ""]
+    assert re.findall(r"\w+-USD · opened <time [^>]+>[\d :-]+ UTC</time>(?: · (\w+))?</p>", text) == [
+        "resolved",
+        "acknowledged",
+        "",
+    ]
     Alert.objects.update(resolved_at=None, acknowledged_at=None)
     assert "3 of 3 wait to be acknowledged." in client.get(acknowledge_path(message)).text
 

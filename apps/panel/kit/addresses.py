@@ -8,10 +8,12 @@ from django import forms
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import FieldDoesNotExist, ValidationError
-from django.db import DataError
+from django.db import DataError, models
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.views import ChangeList
+
+from apps.zones import zone_name
 
 # Fields, filters and databases raise these for unreadable values.
 _UNREADABLE = (ValidationError, ValueError, TypeError, OverflowError, DataError)
@@ -81,3 +83,10 @@ def _initial_of(field: forms.Field, value: Any) -> Any:
 
 class SiteAdmin(CheckedAddress, ModelAdmin):
     """The least that a page of the admin has."""
+
+    def formfield_for_dbfield(self, db_field: models.Field, request: HttpRequest, **options: Any) -> Any:
+        """Return the field of a form; one of times names the zone that it reads and shows them in."""
+        field = super().formfield_for_dbfield(db_field, request, **options)
+        if field is not None and isinstance(db_field, models.DateTimeField):
+            field.help_text = f"{zone_name()}. {field.help_text}".strip()
+        return field

@@ -8,6 +8,7 @@ from django.utils import timezone
 from unfold.decorators import display
 
 from apps.health.domain import Health, HealthReader, Level
+from apps.zones import write_time
 
 LEVEL_LABEL = {Level.WELL.value: "success", Level.DEGRADED.value: "warning", Level.STOPPED.value: "danger"}
 
@@ -15,7 +16,7 @@ LEVEL_LABEL = {Level.WELL.value: "success", Level.DEGRADED.value: "warning", Lev
 def describe_health(health: Health) -> str:
     """Return why something is as it is, what would mend it, and when that was checked."""
     if health.level == Level.WELL:
-        return f"Well, by the check at {health.checked_at:%Y-%m-%d %H:%M:%S} UTC."
+        return f"Well, by the check at {write_time(health.checked_at)}."
     return f"{health.reason} {health.remedy}".strip()
 
 

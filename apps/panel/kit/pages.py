@@ -15,19 +15,39 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import models
 from django.db.models import QuerySet
+from django.forms.utils import pretty_name
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
+from unfold.admin import TabularInline
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from apps.market.domain import epoch_microseconds
 from apps.market.queries import PathPoint
 from apps.panel.kit.addresses import SiteAdmin
 from apps.wording import format_plain
+from apps.zones import show_time, write_time
 
 ROWS_SHOWN = 100
+
+
+class Rows(TabularInline):
+    """Rows below a form, whose fields are named by their columns."""
+
+    def get_formset(self, request: HttpRequest, obj: Any = None, **options: Any) -> Any:
+        formset = super().get_formset(request, obj, **options)
+        for name, field in formset.form.base_fields.items():
+            field.widget.attrs["aria-label"] = capfirst(field.label or pretty_name(name))
+        return formset
+
+
+def _shown(cell: Any) -> Any:
+    if isinstance(cell, datetime):
+        return show_time(cell, with_zone=False)
+    return "" if cell is None else cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +63,7 @@ class Table:
 
     def shown(self) -> dict[str, Any]:
         """Return it as Unfold's component reads it, with nothing where there is nothing."""
-        return {"headers": self.headers, "rows": [["" if cell is None else cell for cell in row] for row in self.rows]}
+        return {"headers": self.headers, "rows": [[_shown(cell) for cell in row] for row in self.rows]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +99,7 @@ class Chart:
         lowest, highest = min(one.low for one in self.path), max(one.high for one in self.path)
         first, last = self.path[0].at, self.path[-1].at
         return (
-            f"{self.title}: {len(self.path)} points from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S}, "
+            f"{self.title}: {len(self.path)} points from {write_time(first)} to {write_time(last)}, "
             f"lowest {format_plain(lowest)}, highest {format_plain(highest)}."
         )
 

@@ -192,7 +192,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ('kind', models.CharField(choices=[('buy', 'buy'), ('sell', 'sell'), ('dividend', 'dividend'), ('interest', 'interest'), ('fee', 'fee'), ('tax', 'tax'), ('deposit', 'deposit'), ('withdrawal', 'withdrawal'), ('conversion', 'conversion'), ('delivery_in', 'delivery in'), ('delivery_out', 'delivery out'), ('transfer', 'transfer'), ('event', 'event')], max_length=12)),
-                ('at', models.DateTimeField(help_text='When it happened, in UTC.')),
+                ('at', models.DateTimeField(help_text='When it happened.')),
                 ('has_time', models.BooleanField(default=True, help_text='Off: only the date counts; the row stands at 12:00 UTC.')),
                 ('day', models.DateField(editable=False)),
                 ('quantity', apps.portfolios.fields.ExactField(blank=True, null=True)),

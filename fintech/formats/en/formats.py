@@ -2,4 +2,5 @@
 
 DATE_FORMAT = "Y-m-d"
 TIME_FORMAT = "H:i:s"
-DATETIME_FORMAT = "Y-m-d H:i:s"
+# With what the zone of the reader is called.
+DATETIME_FORMAT = "Y-m-d H:i:s T"

@@ -48,6 +48,14 @@
         button.addEventListener("click", () => choose(button.dataset.example));
     }
 
+    // Its editors have no names, and what they scroll is not reached by the keyboard.
+    const nameEditors = () => {
+        for (const field of document.querySelectorAll("#graphiql .CodeMirror textarea:not([aria-label])")) {
+            field.setAttribute("aria-label", field.readOnly ? "Answer" : field.closest(".graphiql-query-editor") ? "Query" : "Variables");
+        }
+        for (const part of document.querySelectorAll("#graphiql .CodeMirror-scroll:not([tabindex='0'])")) part.tabIndex = 0;
+    };
+
     const mount = () => {
         if (!window.React || !window.ReactDOM || !window.GraphiQL) {
             plain.hidden = false;
@@ -73,6 +81,8 @@
             onEditQuery: (text) => { written = text; },
         })));
         draw(firstQuery);
+        nameEditors();
+        new MutationObserver(nameEditors).observe(document.getElementById("graphiql"), { childList: true, subtree: true });
         choose = (query) => {
             // GraphiQL takes a query only where it differs from the one that it was given before.
             draw(written);

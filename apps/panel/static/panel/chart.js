@@ -1,5 +1,5 @@
 // Draws what stands beside a canvas as JSON, with Unfold's copy of Chart.js: prices beside one of class "price-chart",
-// counts beside one of class "bar-chart". All times are UTC.
+// counts beside one of class "bar-chart". Times are in the zone that the page names.
 "use strict";
 (() => {
   const SECOND = 1000;
@@ -9,8 +9,8 @@
   const STEPS = [
     ...[1, 5, 10, 30].map((count) => count * SECOND),
     ...[1, 5, 10, 30].map((count) => count * MINUTE),
-    ...[1, 3, 6, 12].map((count) => count * HOUR),
-    ...[1, 7, 30].map((count) => count * DAY),
+    ...[1, 2, 3, 6, 12].map((count) => count * HOUR),
+    ...[1, 2, 7, 14, 30, 91, 182, 365].map((count) => count * DAY),
   ];
   const COLORS = {
     light: { ink: "#4b5563", line: "#9333ea", level: "#d97706", mark: "#dc2626", calm: "#059669", grid: "#e5e7eb" },
@@ -24,8 +24,20 @@
     return COLORS[isDark ? "dark" : "light"];
   }
 
-  const clock = (at) => new Date(at).toISOString().slice(11, 19);
-  const moment = (at) => new Date(at).toISOString().slice(0, 19).replace("T", " ");
+  const LABEL_WIDTH = 76; // In pixels, with the space between two: as wide as a date.
+  let zone;
+  const fields = { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit" };
+  let inZone;
+  // The page names its zone below where it names its scripts.
+  function moment(at) {
+    zone ??= document.querySelector("[data-zone]")?.dataset.zone || "UTC";
+    inZone ??= new Intl.DateTimeFormat("sv", { ...fields, timeZone: zone, hourCycle: "h23" });
+    return inZone.format(at);
+  }
+  // How far the clocks of the zone are ahead of UTC at a time.
+  const ahead = (at) => Date.parse(`${moment(at).replace(" ", "T")}Z`) - Math.floor(at / SECOND) * SECOND;
+  // The time at which the clocks of the zone show `local`.
+  const whenShown = (local) => local - ahead(local - ahead(local));
 
   function number(value) {
     return value.toLocaleString("en", { maximumSignificantDigits: 9, useGrouping: true }).replaceAll(",", "\u2009");
@@ -40,11 +52,26 @@
   }
 
   function ticksOf(axis) {
-    const step = STEPS.find((one) => (axis.max - axis.min) / one <= 8) || 90 * DAY;
+    const most = Math.max(Math.min(Math.floor(axis.width / LABEL_WIDTH), 8), 2);
+    const range = axis.max - axis.min;
+    const step = STEPS.find((one) => range / one <= most) || Math.ceil(range / most / (365 * DAY)) * 365 * DAY;
     axis.ticks = [];
-    for (let at = Math.ceil(axis.min / step) * step; at <= axis.max; at += step) {
-      axis.ticks.push({ value: at });
+    for (let local = Math.ceil((axis.min + ahead(axis.min)) / step) * step; ; local += step) {
+      const at = whenShown(local);
+      if (at > axis.max) break;
+      if (at >= axis.min) axis.ticks.push({ value: at });
     }
+    axis.step = step;
+  }
+
+  // The date where days are told apart; else the clock, and the date below it where the chart goes over midnight.
+  function labelOf(at, place, ticks) {
+    const [date, clock] = moment(at).split(" ");
+    if (this.step >= DAY) return date;
+    const time = this.step < MINUTE ? clock : clock.slice(0, 5);
+    if (moment(this.min).slice(0, 10) === moment(this.max).slice(0, 10)) return time;
+    const isNew = place === 0 || moment(ticks[place - 1].value).slice(0, 10) !== date;
+    return isNew ? [time, date] : time;
   }
 
   // Upright lines where something happened, each with its name.
@@ -124,7 +151,6 @@
 
   function draw(canvas, data) {
     const [from, to] = extent(data);
-    const isLong = to - from > 2 * DAY;
     const chart = new Chart(canvas, {
       type: "line",
       // Without colours from the start Chart.js would choose some.
@@ -141,7 +167,7 @@
             max: to,
             afterBuildTicks: ticksOf,
             grid: {},
-            ticks: { autoSkip: false, maxRotation: 0, callback: (at) => (isLong ? moment(at).slice(0, 10) : clock(at)) },
+            ticks: { autoSkip: false, maxRotation: 0, callback: labelOf },
           },
           y: { grid: {}, grace: "5%", ticks: { callback: number } },
         },
@@ -150,7 +176,7 @@
           marks: { list: data.marks },
           tooltip: {
             callbacks: {
-              title: (items) => `${moment(items[0].parsed.x)} UTC`,
+              title: (items) => `${moment(items[0].parsed.x)} ${zone}`,
               label: (item) => `${item.dataset.label} ${number(item.parsed.y)}`,
             },
           },

@@ -10,6 +10,16 @@
     };
     const dark = matchMedia("(prefers-color-scheme: dark)");
     const dataNow = () => JSON.parse(document.getElementById("asset-chart-data").textContent);
+    const zone = document.documentElement.dataset.zone;
+    const written = (seconds, parts) => new Date(seconds * 1000).toLocaleString("sv", {timeZone: zone, ...parts});
+    const DAY_PARTS = {year: "numeric", month: "2-digit", day: "2-digit"};
+    const CLOCK_PARTS = {hour: "2-digit", minute: "2-digit"};
+    // How the library calls what a tick begins: 0 a year, 1 a month, 2 a day, 3 a minute, 4 a second.
+    function tick(seconds, begins) {
+        if (begins === 0) return written(seconds, {year: "numeric"});
+        if (begins < 3) return written(seconds, DAY_PARTS).slice(5);
+        return written(seconds, {...CLOCK_PARTS, ...(begins === 4 ? {second: "2-digit"} : {})});
+    }
     // A price of 0.0042 needs more decimals than one of 61 230.
     const decimalsOf = price => Math.min(Math.max(2, 4 - Math.floor(Math.log10(Math.abs(price) || 1))), 12);
 
@@ -32,7 +42,8 @@
             autoSize: true,
             layout: {attributionLogo: false, background: {color: "transparent"}},
             crosshair: {mode: CrosshairMode.Normal},
-            timeScale: {timeVisible: true, secondsVisible: false},
+            timeScale: {timeVisible: true, secondsVisible: false, tickMarkFormatter: tick},
+            localization: {timeFormatter: seconds => written(seconds, {...DAY_PARTS, ...CLOCK_PARTS, second: "2-digit"})},
         });
         const series = chart.addSeries(CandlestickSeries);
         const volume = chart.addSeries(HistogramSeries, {priceScaleId: "volume", priceFormat: {type: "volume"}, lastValueVisible: false, priceLineVisible: false});

@@ -29,9 +29,9 @@
         }
     }
 
-    function moment() {
-        return new Date().toISOString().slice(0, 19).replace("T", " ");
-    }
+    // In the zone of the times beside it.
+    const zone = document.querySelector("[data-zone]")?.dataset.zone || "UTC";
+    const moment = () => new Date().toLocaleString("sv", {timeZone: zone});
 
     async function refresh() {
         // Who types or reads within a part would lose their place.

@@ -1,0 +1,34 @@
+// Gives names to what scripts of Django's admin draw without: the fields of Select2, and the signs beside lists of
+// choices. Shows the whole of what the keyboard comes to, above the bar at the bottom of the page.
+"use strict";
+(() => {
+    const textOf = label => label.textContent.trim().replace(/:$/, "");
+
+    function name(root) {
+        for (const box of root.querySelectorAll(".select2-container")) {
+            const select = box.previousElementSibling;
+            const label = select?.labels?.[0] ? textOf(select.labels[0]) : select?.getAttribute("aria-label");
+            if (!label) continue;
+            for (const part of box.querySelectorAll("[role=combobox], [role=textbox], [role=searchbox], input")) {
+                if (part.getAttribute("aria-label") !== label) part.setAttribute("aria-label", label);
+            }
+        }
+        // The list of what is chosen has the sign that empties it among its items.
+        for (const sign of root.querySelectorAll("ul.select2-selection__rendered > span:not([role])")) sign.setAttribute("role", "listitem");
+        for (const sign of root.querySelectorAll(".help-tooltip[aria-label]:not([role])")) sign.setAttribute("role", "img");
+    }
+
+    // Browsers are content with the line in which the cursor is.
+    document.addEventListener("keyup", event => {
+        if (event.key === "Tab") document.activeElement.scrollIntoView({block: "nearest"});
+    });
+
+    document.addEventListener("DOMContentLoaded", () => {
+        document.getElementById("main")?.setAttribute("role", "main");
+        // Where the link past the navigation leads.
+        document.getElementById("content")?.setAttribute("tabindex", "-1");
+        name(document);
+        // Both are drawn later, and rows that are added have them too.
+        new MutationObserver(() => name(document)).observe(document.body, {childList: true, subtree: true});
+    });
+})();

@@ -1,0 +1,79 @@
+"""With the keyboard alone: everything that can be used is reached, and is seen while it has the focus."""
+
+import pytest
+
+from tests.browser.addresses import make_world
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+# What a person could use with a mouse.
+USABLE = """
+() => {
+    const kinds = "a[href], button, input:not([type=hidden]), select, textarea, summary, [role=combobox]";
+    const isShown = one => one.checkVisibility({visibilityProperty: true, opacityProperty: true})
+        && one.getBoundingClientRect().width > 1 && !one.disabled && !one.matches(".select2-hidden-accessible");
+    // Of a group of radio buttons the arrows choose; what Select2 opens has its own field.
+    const isStop = one => one.type !== "radio" && one.tabIndex >= 0;
+    window.usable = [...document.querySelectorAll(kinds)].filter(one => isShown(one) && isStop(one));
+    return window.usable.length;
+}
+"""
+# What has the focus, its number among what is usable, and what is wrong with how it is seen.
+FOCUS = """
+() => {
+    const element = document.activeElement;
+    if (!element || element === document.body) return null;
+    const box = element.getBoundingClientRect();
+    const isTall = box.height > innerHeight / 2;
+    const x = Math.min(Math.max(box.left + box.width / 2, 0), innerWidth - 1);
+    const y = isTall ? Math.max(box.top, 0) + 5 : box.top + box.height / 2;
+    const top = document.elementFromPoint(x, y);
+    const covers = one => one.contains(top) || top.contains(one);
+    const isSeen = top && (covers(element) || [...(element.labels ?? [])].some(covers));
+    const isMarked = one => {
+        const {outlineStyle, outlineWidth, outlineColor} = getComputedStyle(one);
+        return outlineStyle !== "none" && parseFloat(outlineWidth) > 0 && !outlineColor.endsWith(", 0)");
+    };
+    // A frame around a field may be what is marked.
+    const around = [element, element.parentElement, element.parentElement.parentElement];
+    return {
+        number: window.usable.indexOf(element),
+        html: element.outerHTML.slice(0, 120),
+        faults: [
+            ...(isTall || box.top >= -1 && box.bottom <= innerHeight + 1 ? [] : ["is outside of the window"]),
+            ...(isSeen ? [] : [`is covered by ${top?.outerHTML.slice(0, 80)}`]),
+            ...(around.some(isMarked) ? [] : ["is not marked"]),
+        ],
+    };
+}
+"""
+MISSED = "seen => window.usable.filter((_, number) => !seen.includes(number)).map(one => one.outerHTML.slice(0, 120))"
+
+
+def faults_of(page, address):
+    """Press Tab through a whole page. Return what had the focus without being seen, and what never had it."""
+    page.goto(address)
+    count, faults, reached = page.evaluate(USABLE), [], []
+    for _ in range(count + 50):
+        page.keyboard.press("Tab")
+        focus = page.evaluate(FOCUS)
+        if focus is None or (reached and focus["number"] == reached[0]):
+            break
+        faults += [f"{focus['html']} {fault}" for fault in focus["faults"]]
+        reached.append(focus["number"])
+    assert count > 10
+    return faults, page.evaluate(MISSED, reached)
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_keyboard_reaches_all_of_long_forms_and_is_seen_to(signed_in, live_server, page, width):
+    person = make_world()
+    signed_in(person)
+    page.set_viewport_size({"width": width, "height": 700})
+    forms = (
+        f"/admin/rules/rule/{person.rules.order_by('pk')[0].pk}/change/",
+        f"/admin/notify/channel/{person.channels.order_by('pk')[0].pk}/change/",
+        "/series/new/",
+    )
+
+    assert {form: faults_of(page, live_server.url + form) for form in forms} == dict.fromkeys(forms, ([], []))
