@@ -136,8 +136,10 @@ def _load(
 
 def _first_message(error: ValidationError) -> str:
     if hasattr(error, "error_dict"):
-        field, messages = next(iter(error.message_dict.items()))
-        return messages[0] if field == "__all__" else f"{field}: {messages[0]}"
+        field, (first, *_) = next(iter(error.error_dict.items()))
+        # What is wrong with an option of a provider names that itself.
+        names_itself = field == "__all__" or "option" in (first.params or {})
+        return first.messages[0] if names_itself else f"{field}: {first.messages[0]}"
     return error.messages[0]
 
 

@@ -15,6 +15,7 @@ from structlog.contextvars import bound_contextvars
 
 from apps import spans
 from apps.accounts.queries import zone_of
+from apps.site.unavailable import DATABASE_ERRORS
 from apps.tracing import new_trace_id
 
 # Asked each few seconds by what stands beside the process.
@@ -76,7 +77,11 @@ class ReadersZone:
     def process_view(self, request: HttpRequest, *_: Any) -> None:
         name = request.resolver_match.url_name or ""  # type: ignore[union-attr]
         if settings.SESSION_COOKIE_NAME in request.COOKIES and not name.startswith(_IN_UTC):
-            zone = zone_of(request.user)
+            try:
+                zone = zone_of(request.user)
+            except DATABASE_ERRORS:
+                # A page that needs rows says so itself.
+                return
             if zone is not None:
                 timezone.activate(zone)
 

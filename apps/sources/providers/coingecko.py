@@ -10,6 +10,8 @@ from apps.sources.providers.live import DAY, HOUR, Ask, Close, LiveProvider
 from apps.sources.providers.options import Option
 from apps.sources.providers.protocol import HistoryLimits, HistoryRange, Limits, ProviderUnavailable, SearchResult
 
+_CURRENCY = "be a currency in small letters, like usd"
+
 
 class CoinGecko(LiveProvider):
     """Prices by CoinGecko's ids ("bitcoin") in one currency."""
@@ -23,16 +25,7 @@ class CoinGecko(LiveProvider):
     gives_event_time = True
     # It chooses the step itself: hours up to 90 days, else days. What is from before 365 days is refused.
     history = HistoryLimits(steps=(HOUR, DAY), points=90 * 24, reach=364 * DAY)
-    more_options = (
-        Option(
-            "vs_currency",
-            "Currency",
-            "Of the prices, in small letters, like usd.",
-            default="usd",
-            pattern="[a-z]+",
-            must="be a currency in small letters, like usd",
-        ),
-    )
+    more_options = (Option("vs_currency", "Currency", "Like usd.", default="usd", pattern="[a-z]+", must=_CURRENCY),)
 
     def fetch_batch(self, ask: Ask, external_ids: Sequence[str]) -> Sequence[RawQuote]:
         """Return one quote per id that is in the answer. An id that is unknown has none."""
