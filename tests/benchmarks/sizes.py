@@ -106,3 +106,10 @@ DERIVED_RATIOS = size(full=1_000, small=5)
 DERIVED_LEGS = size(full=50, small=4)
 DERIVED_SECONDS = size(full=120, small=3)
 DERIVED_WARM_UP = size(full=5, small=1)
+
+# Pages over many rows.
+PAGES_FEEDS = size(full=10, small=2)
+PAGES_ASSETS = size(full=1_000, small=4)
+PAGES_RULES = size(full=500, small=4)
+PAGES_ALERTS = size(full=10_000, small=4)
+PAGES_RUNS = size(full=3, small=1)
