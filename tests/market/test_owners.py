@@ -71,7 +71,7 @@ def test_no_other_manager_gives_owned_rows():
                 found.add((str(inside), f"{of}.{name}"))
     assert found == {
         ("portfolios/bulk.py", "model._default_manager"),  # It writes the rows of a portfolio.
-        ("market/models.py", "Asset.every"),  # It says whether a symbol is taken.
+        ("market/models/assets.py", "Asset.every"),  # It says whether a symbol is taken.
         ("api/graphql/nodes.py", "._base_manager"),  # It names the subjects of problems that the reader sees.
     }
 
