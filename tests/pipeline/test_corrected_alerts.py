@@ -8,6 +8,7 @@ from apps.alerts.replay import replay
 from apps.market import services as market
 from apps.market.domain import AdmittedQuote
 from apps.market.models import Quote
+from apps.notify.decision import Decision
 from apps.notify.models import Message, Notification
 from apps.notify.services import create_channel, plan, set_channels
 from apps.notify.services.sending import render
@@ -185,7 +186,7 @@ def test_who_was_notified_and_wants_resolutions_is_notified_of_it_as_of_a_resolu
 def test_it_joins_the_message_with_the_opening_that_nobody_has_tried_to_send(feed, channels):
     append_quotes(feed, [("A", at(30), "130")])
     flow.evaluate_pending(feed_id=feed.pk)
-    assert plan(channel_id=channels[0].pk, now=timezone.now()) == "message"
+    assert plan(channel_id=channels[0].pk, now=timezone.now()) is Decision.SEND
     replace(feed, ("A", at(30), "99"))
     flow.evaluate_pending(feed_id=feed.pk)
     notify_all()
