@@ -2,7 +2,9 @@
 
 import re
 
+from django.contrib import admin
 from django.contrib.auth.tokens import default_token_generator
+from django.test import RequestFactory
 from django.urls import URLResolver
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
@@ -46,8 +48,14 @@ def addresses_of(person):
             name, route = one.name or "", str(one.pattern)
             yield name or route, "/" + _PLACES.sub(lambda found, name=name: _value(values, name, found[1]), route)
     for page in PAGES:
-        row = page.row_model._default_manager.order_by("-pk")[0].pk if page.row_model is not None else ""
-        yield repr(page), page.address(row)
+        yield repr(page), page.address("" if page.row_model is None else _key_of(page.row_model, person))
+
+
+def _key_of(model, person):
+    """Return the key of the last row of those that the admin shows to the person."""
+    request = RequestFactory().get("/")
+    request.user = person
+    return admin.site.get_model_admin(model).get_queryset(request).order_by("-pk")[0].pk
 
 
 def _value(values, name, place):

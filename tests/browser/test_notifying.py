@@ -53,6 +53,14 @@ def test_a_channel_is_made_with_a_preview_that_follows_what_is_written(owner, sa
     assert said == []
 
 
+def test_the_form_of_a_new_channel_asks_for_no_newer_parts(said, live_server, page):
+    page.clock.install()
+    page.goto(f"{live_server.url}/admin/notify/channel/add/")
+    page.clock.run_for(10_000)
+    assert page.title() == "Add channel | Fake Fintech OSS"
+    assert said == []
+
+
 def test_the_result_of_a_test_appears_on_the_page_of_its_channel(owner, said, live_server, page):
     channel = create_channel(owner=owner, name="Inbox", kind="inbox", config={})
     page.goto(f"{live_server.url}/admin/notify/channel/{channel.pk}/change/")

@@ -56,5 +56,6 @@
         setTimeout(refresh, EVERY_MS);
     }
 
-    setTimeout(refresh, EVERY_MS);
+    // A form that adds something has the script of those that change it, and nothing that moves.
+    if (root) setTimeout(refresh, EVERY_MS);
 })();
