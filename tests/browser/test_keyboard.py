@@ -1,6 +1,7 @@
 """With the keyboard alone: everything that can be used is reached, and is seen while it has the focus."""
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.addresses import make_world
 
@@ -77,3 +78,23 @@ def test_the_keyboard_reaches_all_of_long_forms_and_is_seen_to(signed_in, live_s
     )
 
     assert {form: faults_of(page, live_server.url + form) for form in forms} == dict.fromkeys(forms, ([], []))
+
+
+def test_the_focus_stays_where_it_came_to_while_newer_parts_were_asked_for(signed_in, live_server, page):
+    person = make_world()
+    signed_in(person)
+    page.clock.install()
+    page.goto(f"{live_server.url}/admin/notify/channel/{person.channels.order_by('pk')[0].pk}/change/")
+    held = []
+    page.route("**/live/", lambda route: held.append(route))
+    with page.expect_request("**/live/"):
+        page.clock.run_for(3_000)
+    link = page.locator("[data-live] a").first
+    link.focus()
+    with page.expect_response("**/live/") as newer:
+        held[0].continue_()
+    newer.value.finished()
+    # What follows the answer comes before what follows a later one.
+    page.evaluate("fetch('/healthz').then(answer => answer.text())")
+
+    expect(link).to_be_focused()

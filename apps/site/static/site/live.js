@@ -33,19 +33,24 @@
     const zone = document.querySelector("[data-zone]")?.dataset.zone || "UTC";
     const moment = () => new Date().toLocaleString("sv", {timeZone: zone});
 
+    // Who types or reads within a part would lose their place.
+    const isInUse = () => document.activeElement?.closest("[data-live]") || !document.getSelection().isCollapsed;
+
     async function refresh() {
-        // Who types or reads within a part would lose their place.
-        const isInUse = document.activeElement?.closest("[data-live]") || !document.getSelection().isCollapsed;
-        if (!document.hidden && !isInUse) {
+        if (!document.hidden && !isInUse()) {
             try {
                 const answer = await fetch(root.dataset.from, {signal: AbortSignal.timeout(EVERY_MS)});
                 if (!answer.ok) throw new Error(String(answer.status));
-                const before = prices();
-                replace(await answer.text());
-                mark(before);
-                document.dispatchEvent(new Event("live"));
-                pulse.textContent = `As of ${moment()}, by this machine's clock. Updates automatically.`;
-                pulse.classList.remove("error");
+                const text = await answer.text();
+                // They may have come there while it was asked.
+                if (!isInUse()) {
+                    const before = prices();
+                    replace(text);
+                    mark(before);
+                    document.dispatchEvent(new Event("live"));
+                    pulse.textContent = `As of ${moment()}, by this machine's clock. Updates automatically.`;
+                    pulse.classList.remove("error");
+                }
             } catch {
                 if (!pulse.classList.contains("error")) {
                     pulse.textContent = `No answer since ${moment()}. What is shown is older; it is tried again.`;
