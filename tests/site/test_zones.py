@@ -122,7 +122,8 @@ def test_the_api_stays_in_utc(client, ada, kyiv, bitcoin):
     "address",
     [
         *("/portfolios/", "/portfolios/{pk}/", "/portfolios/{pk}/performance/", "/portfolios/{pk}/transactions/"),
-        *("/portfolios/{pk}/{asset}/", "/manual/", "/admin/portfolios/portfolio/", "/admin/portfolios/transaction/add/"),
+        *("/portfolios/{pk}/{asset}/", "/manual/"),
+        *("/admin/portfolios/portfolio/", "/admin/portfolios/transaction/add/"),
     ],
 )
 def test_portfolios_and_manual_prices_stay_in_utc(client, ada, kyiv, bitcoin, address):
