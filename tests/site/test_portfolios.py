@@ -30,23 +30,6 @@ from tests.site.portfolio_pages import cells, page
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def ada(client):
-    ada = make_owner()
-    client.force_login(ada)
-    return ada
-
-
-@pytest.fixture
-def acme():
-    return make_asset()
-
-
-@pytest.fixture
-def savings(ada):
-    return make_portfolio(ada)
-
-
 def test_who_is_not_signed_in_is_sent_to_sign_in(client, savings):
     client.logout()
     names = (

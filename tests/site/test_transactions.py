@@ -15,26 +15,14 @@ from apps.site.transaction_forms import ABOUT, WHATS
 from tests.builders import make_owner
 from tests.portfolios.rows import NOW, bought, columns, make_asset, make_portfolio, record, sold
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("acme")]
 BUY = {"day": "2024-01-02", "asset": "acme", "quantity": "10", "amount": "1 000,50", "currency": "eur"}
 
 
 @pytest.fixture
-def ada(client):
-    ada = make_owner()
+def ada(ada):
     ada.groups.add(Group.objects.get(name="Owner"))
-    client.force_login(ada)
     return ada
-
-
-@pytest.fixture
-def acme():
-    return make_asset()
-
-
-@pytest.fixture
-def savings(ada, acme):
-    return make_portfolio(ada)
 
 
 def address(portfolio, name="s", row=None):
