@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from apps.market.models import Asset
 from apps.portfolios.comparing import Comparison, compare_with
 from apps.portfolios.domain.returns import is_traded
-from apps.portfolios.domain.xirr import NotUnique, Rate, net_present_value, present_values
+from apps.portfolios.domain.xirr import NoRate, net_present_value, present_values
 from apps.portfolios.models import Portfolio
 from apps.portfolios.valuing import Performance
 from apps.site.brazil import after_inflation, beside_cdi
@@ -56,7 +56,7 @@ class Parts:
     text: str
     facts: Sequence[tuple[str, str, str]] = ()
     columns: Sequence[str] = ()
-    rows: Sequence[tuple[date, Sequence[str]]] = field(default_factory=list)
+    rows: Sequence[tuple[date, Sequence[str]]] = ()
 
     def shown(self, before: date | None) -> Shown:
         """Return a page of the rows, of those before a day where one is given."""
@@ -91,8 +91,7 @@ def _twr(period: Period) -> Parts:
 
 
 def _xirr(period: Period) -> Parts:
-    found, answer = period.found, period.found.xirr
-    roots = [answer.rate] if isinstance(answer, Rate) else list(answer.roots) if isinstance(answer, NotUnique) else []
+    found, roots = period.found, period.found.rates
     worths = [present_values(root, found.flows) for root in roots]
     facts = []
     for root in roots:
@@ -103,10 +102,9 @@ def _xirr(period: Period) -> Parts:
         facts.append(
             (f"Over {len(found.days)} days", rates, "(1 + rate)^(days ÷ 365) − 1: under a year, not annualised")
         )
-    if answer is None:
-        shown = UNKNOWN
-    else:
-        shown = ", ".join(percent(found.of_period(root)) for root in roots) or WHY_NO_RATE[answer.reason]
+    shown = ", ".join(percent(found.of_period(root)) for root in roots)
+    if not roots:
+        shown = WHY_NO_RATE[found.xirr.reason] if isinstance(found.xirr, NoRate) else UNKNOWN
     rows = [
         (day, [money(amount), *(money(worth[number]) for worth in worths)])
         for number, (day, amount) in enumerate(found.flows)
@@ -158,17 +156,16 @@ def _drawdown(period: Period) -> Parts:
     found, fall = period.found, period.found.fall
     facts, rows = [], []
     if fall is not None:
-        index = [Decimal(1), *found.index]
         for name, position in (("Peak", fall.peak), ("Trough", fall.trough)):
-            facts.append((name, figure(index[position] * 100), f"the index at the end of {found.day_of(position)}"))
+            text = f"the index at the end of {found.day_of(position)}"
+            facts.append((name, figure(found.index_at(position) * 100), text))
         for position in range(fall.peak, fall.trough + 1):
-            day = found.day_of(position)
+            day, index = found.day_of(position), found.index_at(position)
             if day is not None:
-                part = index[position] / index[fall.peak] - 1
-                rows.append((day, [figure(index[position] * 100), percent(part)]))
+                rows.append((day, [figure(index * 100), percent(index / found.index_at(fall.peak) - 1)]))
     return Parts(
         "Largest fall from a peak",
-        percent(None if fall is None else fall.part),
+        percent(found.drawdown),
         "1 − trough ÷ peak of the time-weighted index, which is 100 before the first day; below are the days between.",
         facts=facts,
         columns=("Index", "From the peak"),

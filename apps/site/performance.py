@@ -167,7 +167,7 @@ def _figures(found: Performance) -> list[tuple[str, str, str, str]]:
         ("Volatility", *_volatility(found), "volatility"),
         (
             "Largest fall from a peak",
-            percent(None if found.fall is None else found.fall.part),
+            percent(found.drawdown),
             "of the time-weighted index",
             "drawdown",
         ),
