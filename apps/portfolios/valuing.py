@@ -177,8 +177,8 @@ def performance_of(portfolio: Portfolio, *, since: date | None, until: date, now
 def performance_of_asset(
     portfolio: Portfolio, ledger: Ledger, asset_id: int, *, since: date | None, until: date, now: datetime
 ) -> Performance:
-    """Return how what a portfolio holds of one asset did, by its own trades and income: what it was bought for came in,
-    what it was sold for and its income went out. ledger: of the portfolio."""
+    """Return the performance of what a portfolio holds of one asset, by its own trades and income: the money of
+    purchases is an inflow; proceeds of sales, and income, are outflows. ledger: of the portfolio."""
     copy = LedgerCopy.objects.get(portfolio=portfolio)
     own = LedgerCopy(portfolio=portfolio, quantities=[row for row in copy.quantities if row[1] == asset_id])
     first = first_day(own)

@@ -1,4 +1,4 @@
-"""The parts of which the figures of a period are made."""
+"""The parts of the figures of a period."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -38,8 +38,8 @@ class Period(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """The rows that one page shows, the newest first. older: how many days are before them; before: the address of
-    those says this day."""
+    """The rows of one page, the newest first. older: how many rows are older than these; before: the day that the
+    address of the older ones names."""
 
     rows: Sequence[tuple[date, Sequence[str]]]
     older: int
@@ -48,8 +48,8 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a figure is made of. facts: name, figure and what it is; columns: names of the columns after the day; rows:
-    a day and what stands in the columns, the oldest first."""
+    """The parts of a figure. facts: name, figure and what it is; columns: names of the columns after the day; rows: a
+    day and its cells, the oldest first."""
 
     title: str
     figure: str
@@ -82,9 +82,9 @@ def _twr(period: Period) -> Parts:
     return Parts(
         "Time-weighted return",
         percent(found.twr),
-        "A day gave (value at its end + out) ÷ (value before + in) − 1: what comes in counts at the start of the day, "
-        "what goes out at its end. The index begins with 100 and is multiplied by 1 + what each day gave; the return "
-        "is what it comes to in the end ÷ 100 − 1.",
+        "The return of a day is (value at its end + out) ÷ (value before + in) − 1: money that comes in counts at the "
+        "start of the day, money that goes out at its end. The index begins at 100, and each day multiplies it by 1 + "
+        "its return. The return of the period is the last index ÷ 100 − 1.",
         columns=("Value before", "In", "Out", "Value", "Return", "Index"),
         rows=rows,
     )
@@ -112,9 +112,10 @@ def _xirr(period: Period) -> Parts:
     return Parts(
         "Money-weighted return (XIRR)",
         f"not unique: {shown}" if len(roots) > 1 else shown,
-        "The value before the first day is paid in there, and the value of the last day comes back there; what was "
-        "paid in is below 0, what came out above. A flow is worth amount ÷ (1 + annual rate)^(days since the first ÷ "
-        "365), and the annual rate is the one at which all together are worth nothing.",
+        "Money that is paid in is a negative flow, money that comes back is a positive one. The value before the first "
+        "day counts as paid in on the day before it; the value at the end of the last day counts as paid back on that "
+        "day. Each flow is worth amount ÷ (1 + annual rate)^(days since the first flow ÷ 365). The annual rate is the "
+        "one at which these worths add up to 0.",
         facts=facts,
         columns=("Flow", *(f"Worth at {percent(root)}" for root in roots)),
         rows=rows,
@@ -141,7 +142,7 @@ def _volatility(period: Period) -> Parts:
     return Parts(
         "Volatility",
         percent(shown),
-        "The standard deviation of the log returns of days: ln(1 + what a day gave).",
+        "The standard deviation of the log returns of days. The log return of a day is ln(1 + its return).",
         facts=facts,
         columns=("Return", "Log return"),
         rows=rows,
@@ -166,7 +167,8 @@ def _drawdown(period: Period) -> Parts:
     return Parts(
         "Largest fall from a peak",
         percent(found.drawdown),
-        "1 − trough ÷ peak of the time-weighted index, which is 100 before the first day; below are the days between.",
+        "1 − trough ÷ peak of the time-weighted index, which is 100 before the first day. The table has the days from "
+        "the peak to the trough.",
         facts=facts,
         columns=("Index", "From the peak"),
         rows=rows,
@@ -180,7 +182,7 @@ def _benchmark(period: Period) -> Parts | None:
     gave = compare_with(period.benchmark, period.found, base=base, now=period.now)
     if gave is None:
         return None
-    text = "What one unit of it was worth at the end ÷ at the start − 1, without income."
+    text = "The value of one unit at the end ÷ its value at the start − 1, without income."
     return Parts(f"Benchmark: {gave.asset.symbol}", percent(gave.returned), text, facts=_ends(gave, base))
 
 
@@ -193,7 +195,8 @@ def _cdi(period: Period) -> Parts | None:
         ("CDI", percent(beside.cdi.returned), "its index at the end ÷ at the start − 1"),
         *_ends(beside.cdi, "BRL"),
     ]
-    return Parts("% of CDI", percent(beside.part), "The time-weighted return ÷ what the CDI gave.", facts=facts)
+    text = "The time-weighted return ÷ the return of the CDI over the same days."
+    return Parts("% of CDI", percent(beside.part), text, facts=facts)
 
 
 def _real(period: Period) -> Parts | None:

@@ -66,7 +66,8 @@ _AT_ITS_TIME = "Each amount at the exchange rate of its own time."
 SUMS: Mapping[str, _Shown] = {
     "flows": _Shown(
         "What came in from outside, less what went there",
-        "What came in is above 0, what went is below. Assets that were delivered count at their price then.",
+        "Flows that came in are positive, flows that went out are negative. Assets that were delivered count at their "
+        "price of that time.",
         ["Amount", "Exchange rate"],
         _flow,
         of_asset=False,
@@ -74,8 +75,9 @@ SUMS: Mapping[str, _Shown] = {
     "realised": _Shown(
         "Gain of what was sold",
         "A line for each lot, or part of one, that was sold: proceeds less cost, before fees and taxes. The price part "
-        "is the gain in the currency of the purchase at the rate of the sale, the currency part what the rate has done "
-        "since the purchase. After costs, the fees and taxes of the purchase and of the sale are gone too.",
+        "is the gain in the currency of the purchase, at the exchange rate of the sale. The currency part is what the "
+        "change of that rate since the purchase added. After costs: less the fees and taxes of the purchase and of the "
+        "sale.",
         [
             *("Fees and taxes", "After costs", "Quantity", "Bought", "Proceeds", "Exchange rate", "Cost"),
             *("Cost in the base currency", "Price part", "Currency part"),
@@ -92,7 +94,7 @@ SUMS: Mapping[str, _Shown] = {
 @login_required
 @require_safe
 def parts_page(request: HttpRequest, pk: int, name: str) -> HttpResponse:
-    """Show what a sum of a portfolio, or of one asset in it, is made of, newest first."""
+    """Show the parts of a sum of a portfolio, or of one asset in it, newest first."""
     portfolio = portfolio_of(request, pk)
     chosen = SUMS.get(name)
     asset = asset_of(request, portfolio)

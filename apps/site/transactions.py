@@ -117,7 +117,7 @@ def correct_page(request: HttpRequest, pk: int, row: int) -> HttpResponse:
             return correct_transaction(**given, dry_run=dry_run)  # type: ignore[arg-type]
 
         if form.save(store) is not None:
-            messages.success(request, "The transaction is as you wrote it; what it was stands below.")
+            messages.success(request, "The transaction is corrected. Its previous values are below.")
             return redirect("portfolio_transaction", pk, row)
     context = {"title": f"Correct: {found}", "form": form, "row": found, **_whats(portfolio, what)}
     return render(request, "site/transaction_form.html", _context(portfolio) | context)

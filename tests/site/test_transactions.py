@@ -205,7 +205,7 @@ def test_the_list_has_pages_and_is_narrowed_by_each_field(client, savings, ada, 
     assert rows("?what=buy&asset=acme&page=2") == (55, 5)
     assert "what=buy&amp;asset=acme&amp;page=1" in client.get(f"{address(savings)}?what=buy&asset=acme&page=2").text
     text = client.get(f"{address(savings)}?asset=NONE").text
-    assert "No transaction is like that." in text
+    assert "No transaction matches the filter." in text
     # What cannot be read narrows nothing, and is said.
     answer = client.get(f"{address(savings)}?since=x&what=x")
     assert answer.context["page"].paginator.count == 57
