@@ -1,7 +1,7 @@
-"""Times in the zone of whoever reads a page: UTC where nobody has said otherwise.
+"""Times in the reader's zone: that of their profile, else UTC.
 
-The middleware of the site activates a signed-in reader's zone while a page is made; what is made for programs, and by
-workers, is in UTC.
+The middleware of the site activates a signed-in reader's zone while a page is made. Answers to programs, and texts that
+workers write, are in UTC.
 """
 
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ def zone_name() -> str:
 
 
 def in_zone(text: str) -> str:
-    """Return a heading with the zone of its times, "at (UTC)", as a text that is made when a page shows it."""
+    """Return a heading with the zone of its times, "at (UTC)". It is lazy: the zone is that of whoever is shown it."""
     return _with_zone(text)
 
 
@@ -29,16 +29,16 @@ _with_zone = lazy(lambda text: f"{text} ({zone_name()})", str)
 
 
 def write_time(moment: datetime, form: str = TO_SECONDS, *, with_zone: bool = True) -> str:
-    """Return an aware time in the reader's zone, with what the zone is called then: "2026-07-02 14:00:00 CEST"."""
+    """Return an aware time in the reader's zone, with the abbreviation of the zone: "2026-07-02 14:00:00 CEST"."""
     local = timezone.localtime(moment)
     called = local.tzname() or ""
-    # Zones without a name of their own are called by how far they are ahead: +03.
+    # Zones without an abbreviation have their offset in its place: +03.
     named = f" {'UTC' if called[:1] in ('+', '-') else ''}{called}" if with_zone else ""
     return f"{local:{form}}{named}"
 
 
 def show_time(moment: datetime, form: str = TO_SECONDS, *, with_zone: bool = True) -> SafeString:
-    """Return the same as an element of a page, with the time in UTC on hover."""
+    """Return the text of `write_time` as an HTML element that shows the time in UTC on hover."""
     utc = moment.astimezone(UTC)
     return format_html(
         '<time datetime="{}" title="{} UTC">{}</time>',

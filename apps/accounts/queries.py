@@ -37,7 +37,7 @@ def zone_of(user: AbstractBaseUser | AnonymousUser) -> ZoneInfo | None:
     try:
         return ZoneInfo(profile.time_zone) if profile is not None else None
     except (ValueError, OSError, ZoneInfoNotFoundError):
-        # A newer edition of the time zone database has it no more.
+        # A newer edition of the time zone database no longer has it.
         return None
 
 

@@ -29,7 +29,7 @@ class OneName:
         return name
 
 
-# What an account needs so that it may enter the admin and do everything there -> what it would no longer be able to.
+# Each flag of a superuser -> what nobody could do if the last superuser lost it.
 _OF_SUPERUSERS = {"is_active": "sign in", "is_superuser": "do everything", "is_staff": "enter these pages"}
 
 

@@ -110,3 +110,15 @@ def test_the_focus_stays_where_it_came_to_while_newer_parts_were_asked_for(signe
     page.evaluate("fetch('/healthz').then(answer => answer.text())")
 
     expect(link).to_be_focused()
+
+
+def test_the_first_stop_in_the_administration_skips_the_navigation(signed_in, owner, live_server, page):
+    signed_in(owner)
+    page.goto(f"{live_server.url}/admin/")
+    page.keyboard.press("Tab")
+    expect(page.locator("a.skip")).to_be_focused()
+    expect(page.locator("a.skip")).to_be_in_viewport(ratio=1)
+
+    page.keyboard.press("Enter")
+
+    expect(page.locator("#content")).to_be_focused()

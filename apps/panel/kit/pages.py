@@ -35,7 +35,7 @@ ROWS_SHOWN = 100
 
 
 class Rows(TabularInline):
-    """Rows below a form, whose fields are named by their columns."""
+    """Rows below a form. Each field has the heading of its column as its name for screen readers."""
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **options: Any) -> Any:
         formset = super().get_formset(request, obj, **options)

@@ -1,5 +1,5 @@
-// Gives names to what scripts of Django's admin draw without: the fields of Select2, and the signs beside lists of
-// choices. Shows the whole of what the keyboard comes to, above the bar at the bottom of the page.
+// Names the elements that scripts of Django's admin draw without a name: the fields of Select2, and the signs beside
+// lists of choices. Scrolls the element that Tab comes to wholly into view, above the bar at the bottom of the page.
 "use strict";
 (() => {
     const textOf = label => label.textContent.trim().replace(/:$/, "");
@@ -18,7 +18,7 @@
         for (const sign of root.querySelectorAll(".help-tooltip[aria-label]:not([role])")) sign.setAttribute("role", "img");
     }
 
-    // Browsers are content with the line in which the cursor is.
+    // Browsers scroll only the line with the cursor into view.
     document.addEventListener("keyup", event => {
         if (event.key === "Tab") document.activeElement.scrollIntoView({block: "nearest"});
     });
@@ -28,7 +28,7 @@
         // Where the link past the navigation leads.
         document.getElementById("content")?.setAttribute("tabindex", "-1");
         name(document);
-        // Both are drawn later, and rows that are added have them too.
+        // Select2 and the signs are drawn later, and again in rows that are added.
         new MutationObserver(() => name(document)).observe(document.body, {childList: true, subtree: true});
     });
 })();

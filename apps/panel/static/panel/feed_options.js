@@ -1,5 +1,5 @@
-/* The form of a feed: a field for each option of the provider that is chosen. What is sent are the options as JSON, which
-   stand below the fields and follow them; without scripts, they are written there. */
+/* The form of a feed: a field for each option of the chosen provider. The form sends the options as JSON, from the text
+   field below them, which this script keeps in step. Without scripts, people write that JSON themselves. */
 "use strict";
 document.addEventListener("DOMContentLoaded", () => {
   const described = document.getElementById("provider-facts");
@@ -28,7 +28,7 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   };
 
-  // Options as written -> option -> what stands in its field. Undefined where they are no mapping.
+  // Return option -> text of its field, of options that are written as JSON; undefined where that is no mapping.
   const readAll = (written) => {
     let options;
     try {
@@ -46,7 +46,8 @@ document.addEventListener("DOMContentLoaded", () => {
     return Object.fromEntries(texts);
   };
 
-  // What stands in a field, as JSON: what is no number stays a text, and is refused as that beside its field.
+  // Return the text of a field as JSON. In a field of a number, a text that is no number is sent as a string: the server
+  // refuses it, and the page says so beside the field.
   const asJson = (option, text) => {
     const isNumber = option?.type === "number" && NUMBER.test(text);
     const isData = (!option || option.type === "data") && isJson(text);
@@ -144,7 +145,7 @@ document.addEventListener("DOMContentLoaded", () => {
       }
     });
     draw();
-    // Said beside the fields already.
+    // Hide the errors that are shown beside their fields.
     const names = (facts[shown]?.options ?? []).map((option) => option.name);
     const said = Object.entries(faults[shown]).filter(([name]) => names.includes(name));
     for (const item of written.closest(".form-row, td, .field-options")?.querySelectorAll(".errorlist li") ?? []) {

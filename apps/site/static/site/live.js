@@ -42,7 +42,7 @@
                 const answer = await fetch(root.dataset.from, {signal: AbortSignal.timeout(EVERY_MS)});
                 if (!answer.ok) throw new Error(String(answer.status));
                 const text = await answer.text();
-                // They may have come there while it was asked.
+                // The reader may have come there during the request.
                 if (!isInUse()) {
                     const before = prices();
                     replace(text);
@@ -61,6 +61,6 @@
         setTimeout(refresh, EVERY_MS);
     }
 
-    // A form that adds something has the script of those that change it, and nothing that moves.
+    // The form of a new row has this script too, and no part that updates itself.
     if (root) setTimeout(refresh, EVERY_MS);
 })();
