@@ -35,7 +35,7 @@ from apps.portfolios.domain.valuation import (
     snapshot_of_sums,
     value_holdings,
 )
-from apps.portfolios.domain.xirr import DAYS_PER_YEAR, Answer, over_days, xirr
+from apps.portfolios.domain.xirr import DAYS_PER_YEAR, Answer, NotUnique, Rate, over_days, xirr
 from apps.portfolios.history import ONE_DAY, History, first_day, rate_table
 from apps.portfolios.models import LedgerCopy, Portfolio, Position
 
@@ -106,9 +106,9 @@ class Performance(NamedTuple):
     """How a portfolio, or what it holds of one asset, did from the first day to the last one, after fees and taxes and
     with income.
 
-    begins: the first day that counts, since its value and that of the day before are known; start: that value; unknown:
-    why there is no time-weighted return, or ""; returns, index: of each of the days, empty where one is unknown; flows:
-    those of which `xirr` is the answer, by day.
+    begins: the first day that counts, since its value and that of the day before are known; start: the value of the day
+    before it; unknown: why there is no time-weighted return, or ""; returns, index: of each of the days, empty where
+    one is unknown; flows: those of which `xirr` is the answer, by day.
     """
 
     days: list[Day]
@@ -134,6 +134,18 @@ class Performance(NamedTuple):
         """The last day that counts."""
         return self.days[-1].day if self.days else None
 
+    @property
+    def rates(self) -> list[Decimal]:
+        """The annual rates that fit the flows: none, one or several."""
+        if isinstance(self.xirr, NotUnique):
+            return list(self.xirr.roots)
+        return [self.xirr.rate] if isinstance(self.xirr, Rate) else []
+
+    @property
+    def drawdown(self) -> Decimal | None:
+        """The largest fall from a peak as a part of it; None where no return is known."""
+        return None if self.fall is None else self.fall.part
+
     def of_period(self, rate: Decimal) -> Decimal:
         """Return an annual rate as people see it: over the days of a period that is shorter than a year."""
         return rate if self.is_year else over_days(rate, len(self.days))
@@ -141,6 +153,10 @@ class Performance(NamedTuple):
     def day_of(self, position: int) -> date | None:
         """Return the day at whose end the index that begins with 1 has this position."""
         return None if self.begins is None else self.begins + timedelta(days=position - 1)
+
+    def index_at(self, position: int) -> Decimal:
+        """Return the index that begins with 1 at a position, such as one of `fall`."""
+        return self.index[position - 1] if position else Decimal(1)
 
 
 _NO_DAYS = Performance([], None, Fraction(0), None, "no_days", None, [], [], None, [], None, None)
@@ -161,8 +177,8 @@ def performance_of(portfolio: Portfolio, *, since: date | None, until: date, now
 def performance_of_asset(
     portfolio: Portfolio, ledger: Ledger, asset_id: int, *, since: date | None, until: date, now: datetime
 ) -> Performance:
-    """Return how what a portfolio holds of one asset did, by its own trades and income: what it was bought for came in,
-    what it was sold for and its income went out. ledger: of the portfolio."""
+    """Return the performance of what a portfolio holds of one asset, by its own trades and income: the money of
+    purchases is an inflow; proceeds of sales, and income, are outflows. ledger: of the portfolio."""
     copy = LedgerCopy.objects.get(portfolio=portfolio)
     own = LedgerCopy(portfolio=portfolio, quantities=[row for row in copy.quantities if row[1] == asset_id])
     first = first_day(own)

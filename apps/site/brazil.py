@@ -1,7 +1,9 @@
 """What a portfolio in reais gave beside the CDI, and after inflation (IPCA)."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
+from apps.market.models import Asset
 from apps.portfolios.comparing import CDI, IPCA, PercentOfCdi, RealReturn, percent_of_cdi, real_return_of
 from apps.portfolios.models import Portfolio
 from apps.portfolios.valuing import Performance
@@ -9,25 +11,29 @@ from apps.site.figures import UNKNOWN, percent
 from apps.sources.queries import assets_listed
 
 
+def _listed(portfolio: Portfolio) -> Mapping[str, Asset]:
+    """Return code -> asset of these series that are here; none where the base currency is another one."""
+    return assets_listed("bcb_sgs", [CDI, IPCA]) if portfolio.base_currency == "BRL" else {}
+
+
 def beside_cdi(portfolio: Portfolio, found: Performance, *, now: datetime) -> PercentOfCdi | None:
     """Return a portfolio beside the CDI; None where its base currency is another one, or the CDI is not here."""
-    listed = assets_listed("bcb_sgs", [CDI]) if portfolio.base_currency == "BRL" else {}
+    listed = _listed(portfolio)
     return percent_of_cdi(listed[CDI], found, now=now) if CDI in listed else None
 
 
 def after_inflation(portfolio: Portfolio, found: Performance, *, now: datetime) -> RealReturn | None:
     """Return a portfolio after inflation; None where its base currency is another one, or the IPCA is not known."""
-    listed = assets_listed("bcb_sgs", [IPCA]) if portfolio.base_currency == "BRL" else {}
+    listed = _listed(portfolio)
     return real_return_of(listed[IPCA], found, now=now) if IPCA in listed else None
 
 
 def brazilian_figures(portfolio: Portfolio, found: Performance, *, now: datetime) -> list[tuple[str, str, str, str]]:
     """Return name, figure, what it is and the name of its parts; nothing where the base currency is another one, or
     these series are not here."""
-    if portfolio.base_currency != "BRL" or found.begins is None:
+    if found.begins is None:
         return []
-    listed = assets_listed("bcb_sgs", [CDI, IPCA])
-    figures = []
+    listed, figures = _listed(portfolio), []
     if CDI in listed and (beside := percent_of_cdi(listed[CDI], found, now=now)) is not None:
         gave = f"of the time-weighted return; the CDI gave {percent(beside.cdi.returned)} over the same days"
         figures.append(("% of CDI", percent(beside.part), gave, "cdi"))

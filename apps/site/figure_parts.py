@@ -1,8 +1,8 @@
-"""The parts of which the figures of a period are made."""
+"""The parts of the figures of a period."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from apps.market.models import Asset
 from apps.portfolios.comparing import Comparison, compare_with
 from apps.portfolios.domain.returns import is_traded
-from apps.portfolios.domain.xirr import NotUnique, Rate, net_present_value, present_values
+from apps.portfolios.domain.xirr import NoRate, net_present_value, present_values
 from apps.portfolios.models import Portfolio
 from apps.portfolios.valuing import Performance
 from apps.site.brazil import after_inflation, beside_cdi
@@ -38,8 +38,8 @@ class Period(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """The rows that one page shows, the newest first. older: how many days are before them; before: the address of
-    those says this day."""
+    """The rows of one page, the newest first. older: how many rows are older than these; before: the day that the
+    address of the older ones names."""
 
     rows: Sequence[tuple[date, Sequence[str]]]
     older: int
@@ -48,15 +48,15 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a figure is made of. facts: name, figure and what it is; columns: names of the columns after the day; rows:
-    a day and what stands in the columns, the oldest first."""
+    """The parts of a figure. facts: name, figure and what it is; columns: names of the columns after the day; rows: a
+    day and its cells, the oldest first."""
 
     title: str
     figure: str
     text: str
     facts: Sequence[tuple[str, str, str]] = ()
     columns: Sequence[str] = ()
-    rows: Sequence[tuple[date, Sequence[str]]] = field(default_factory=list)
+    rows: Sequence[tuple[date, Sequence[str]]] = ()
 
     def shown(self, before: date | None) -> Shown:
         """Return a page of the rows, of those before a day where one is given."""
@@ -82,17 +82,16 @@ def _twr(period: Period) -> Parts:
     return Parts(
         "Time-weighted return",
         percent(found.twr),
-        "A day gave (value at its end + out) ÷ (value before + in) − 1: what comes in counts at the start of the day, "
-        "what goes out at its end. The index begins with 100 and is multiplied by 1 + what each day gave; the return "
-        "is what it comes to in the end ÷ 100 − 1.",
+        "The return of a day is (value at its end + out) ÷ (value before + in) − 1: money that comes in counts at the "
+        "start of the day, money that goes out at its end. The index begins at 100, and each day multiplies it by 1 + "
+        "its return. The return of the period is the last index ÷ 100 − 1.",
         columns=("Value before", "In", "Out", "Value", "Return", "Index"),
         rows=rows,
     )
 
 
 def _xirr(period: Period) -> Parts:
-    found, answer = period.found, period.found.xirr
-    roots = [answer.rate] if isinstance(answer, Rate) else list(answer.roots) if isinstance(answer, NotUnique) else []
+    found, roots = period.found, period.found.rates
     worths = [present_values(root, found.flows) for root in roots]
     facts = []
     for root in roots:
@@ -103,10 +102,9 @@ def _xirr(period: Period) -> Parts:
         facts.append(
             (f"Over {len(found.days)} days", rates, "(1 + rate)^(days ÷ 365) − 1: under a year, not annualised")
         )
-    if answer is None:
-        shown = UNKNOWN
-    else:
-        shown = ", ".join(percent(found.of_period(root)) for root in roots) or WHY_NO_RATE[answer.reason]
+    shown = ", ".join(percent(found.of_period(root)) for root in roots)
+    if not roots:
+        shown = WHY_NO_RATE[found.xirr.reason] if isinstance(found.xirr, NoRate) else UNKNOWN
     rows = [
         (day, [money(amount), *(money(worth[number]) for worth in worths)])
         for number, (day, amount) in enumerate(found.flows)
@@ -114,9 +112,10 @@ def _xirr(period: Period) -> Parts:
     return Parts(
         "Money-weighted return (XIRR)",
         f"not unique: {shown}" if len(roots) > 1 else shown,
-        "The value before the first day is paid in there, and the value of the last day comes back there; what was "
-        "paid in is below 0, what came out above. A flow is worth amount ÷ (1 + annual rate)^(days since the first ÷ "
-        "365), and the annual rate is the one at which all together are worth nothing.",
+        "Money that is paid in is a negative flow, money that comes back is a positive one. The value before the first "
+        "day counts as paid in on the day before it; the value at the end of the last day counts as paid back on that "
+        "day. Each flow is worth amount ÷ (1 + annual rate)^(days since the first flow ÷ 365). The annual rate is the "
+        "one at which these worths add up to 0.",
         facts=facts,
         columns=("Flow", *(f"Worth at {percent(root)}" for root in roots)),
         rows=rows,
@@ -143,7 +142,7 @@ def _volatility(period: Period) -> Parts:
     return Parts(
         "Volatility",
         percent(shown),
-        "The standard deviation of the log returns of days: ln(1 + what a day gave).",
+        "The standard deviation of the log returns of days. The log return of a day is ln(1 + its return).",
         facts=facts,
         columns=("Return", "Log return"),
         rows=rows,
@@ -158,18 +157,18 @@ def _drawdown(period: Period) -> Parts:
     found, fall = period.found, period.found.fall
     facts, rows = [], []
     if fall is not None:
-        index = [Decimal(1), *found.index]
         for name, position in (("Peak", fall.peak), ("Trough", fall.trough)):
-            facts.append((name, figure(index[position] * 100), f"the index at the end of {found.day_of(position)}"))
+            text = f"the index at the end of {found.day_of(position)}"
+            facts.append((name, figure(found.index_at(position) * 100), text))
         for position in range(fall.peak, fall.trough + 1):
-            day = found.day_of(position)
+            day, index = found.day_of(position), found.index_at(position)
             if day is not None:
-                part = index[position] / index[fall.peak] - 1
-                rows.append((day, [figure(index[position] * 100), percent(part)]))
+                rows.append((day, [figure(index * 100), percent(index / found.index_at(fall.peak) - 1)]))
     return Parts(
         "Largest fall from a peak",
-        percent(None if fall is None else fall.part),
-        "1 − trough ÷ peak of the time-weighted index, which is 100 before the first day; below are the days between.",
+        percent(found.drawdown),
+        "1 − trough ÷ peak of the time-weighted index, which is 100 before the first day. The table has the days from "
+        "the peak to the trough.",
         facts=facts,
         columns=("Index", "From the peak"),
         rows=rows,
@@ -183,7 +182,7 @@ def _benchmark(period: Period) -> Parts | None:
     gave = compare_with(period.benchmark, period.found, base=base, now=period.now)
     if gave is None:
         return None
-    text = "What one unit of it was worth at the end ÷ at the start − 1, without income."
+    text = "The value of one unit at the end ÷ its value at the start − 1, without income."
     return Parts(f"Benchmark: {gave.asset.symbol}", percent(gave.returned), text, facts=_ends(gave, base))
 
 
@@ -196,7 +195,8 @@ def _cdi(period: Period) -> Parts | None:
         ("CDI", percent(beside.cdi.returned), "its index at the end ÷ at the start − 1"),
         *_ends(beside.cdi, "BRL"),
     ]
-    return Parts("% of CDI", percent(beside.part), "The time-weighted return ÷ what the CDI gave.", facts=facts)
+    text = "The time-weighted return ÷ the return of the CDI over the same days."
+    return Parts("% of CDI", percent(beside.part), text, facts=facts)
 
 
 def _real(period: Period) -> Parts | None:

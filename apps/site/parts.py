@@ -10,26 +10,21 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from apps.portfolios.domain.numbers import total
-from apps.portfolios.domain.records import Disposal, Flow, Item, Ledger
+from apps.portfolios.domain.records import Disposal, Flow, Item
 from apps.portfolios.models import Transaction
-from apps.portfolios.queries import transactions_of_portfolio
-from apps.portfolios.services import ledger_now
+from apps.portfolios.sums import base_of, sum_of
 from apps.portfolios.used import Used, used_in
 from apps.site.figures import figure, money
 from apps.site.portfolios import asset_of, context_of, number_of, portfolio_of, price_of, rate_of, rates_of
 
-PARTS_SHOWN = 500
 
-
-class _Sum(NamedTuple):
-    """A sum: its heading, what it says, its columns after the amount in the base currency, the parts in a ledger, and
-    what stands in these columns. of_asset: whether each part is of an asset."""
+class _Shown(NamedTuple):
+    """How a sum is shown: its heading, what it says, its columns after the amount in the base currency, and what stands
+    in these columns. of_asset: whether each part is of an asset."""
 
     title: str
     text: str
     columns: Sequence[str]
-    parts: Callable[[Ledger], Sequence[Any]]
     cells: Callable[[Any, Transaction | None, Used], Sequence[str]]
     of_asset: bool = True
 
@@ -67,30 +62,31 @@ def _disposal(one: Disposal, row: Transaction | None, used: Used) -> list[str]:
 
 
 _AT_ITS_TIME = "Each amount at the exchange rate of its own time."
-SUMS: Mapping[str, _Sum] = {
-    "flows": _Sum(
+# Name of a sum -> how it is shown.
+SUMS: Mapping[str, _Shown] = {
+    "flows": _Shown(
         "What came in from outside, less what went there",
-        "What came in is above 0, what went is below. Assets that were delivered count at their price then.",
+        "Flows that came in are positive, flows that went out are negative. Assets that were delivered count at their "
+        "price of that time.",
         ["Amount", "Exchange rate"],
-        lambda ledger: ledger.flows,
         _flow,
         of_asset=False,
     ),
-    "realised": _Sum(
+    "realised": _Shown(
         "Gain of what was sold",
         "A line for each lot, or part of one, that was sold: proceeds less cost, before fees and taxes. The price part "
-        "is the gain in the currency of the purchase at the rate of the sale, the currency part what the rate has done "
-        "since the purchase. After costs, the fees and taxes of the purchase and of the sale are gone too.",
+        "is the gain in the currency of the purchase, at the exchange rate of the sale. The currency part is what the "
+        "change of that rate since the purchase added. After costs: less the fees and taxes of the purchase and of the "
+        "sale.",
         [
             *("Fees and taxes", "After costs", "Quantity", "Bought", "Proceeds", "Exchange rate", "Cost"),
             *("Cost in the base currency", "Price part", "Currency part"),
         ],
-        lambda ledger: ledger.disposals,
         _disposal,
     ),
-    "income": _Sum("Income", _AT_ITS_TIME, ["Amount", "Exchange rate"], lambda ledger: ledger.incomes, _item),
-    "fees": _Sum("Fees", _AT_ITS_TIME, ["Amount", "Exchange rate"], lambda ledger: ledger.fees, _item),
-    "taxes": _Sum("Taxes", _AT_ITS_TIME, ["Amount", "Exchange rate"], lambda ledger: ledger.taxes, _item),
+    "income": _Shown("Income", _AT_ITS_TIME, ["Amount", "Exchange rate"], _item),
+    "fees": _Shown("Fees", _AT_ITS_TIME, ["Amount", "Exchange rate"], _item),
+    "taxes": _Shown("Taxes", _AT_ITS_TIME, ["Amount", "Exchange rate"], _item),
 }
 
 
@@ -98,36 +94,24 @@ SUMS: Mapping[str, _Sum] = {
 @login_required
 @require_safe
 def parts_page(request: HttpRequest, pk: int, name: str) -> HttpResponse:
-    """Show what a sum of a portfolio, or of one asset in it, is made of, newest first."""
+    """Show the parts of a sum of a portfolio, or of one asset in it, newest first."""
     portfolio = portfolio_of(request, pk)
     chosen = SUMS.get(name)
     asset = asset_of(request, portfolio)
     if chosen is None or (asset is not None and not chosen.of_asset):
         raise Http404
-    parts = [
-        one for one in chosen.parts(ledger_now(portfolio)) if asset is None or getattr(one, "asset", None) == asset.pk
-    ]
     newer = number_of(request.GET.get("newer", ""))
-    end = max(len(parts) - newer, 0)
-    shown = parts[max(end - PARTS_SHOWN, 0) : end][::-1]
-    rows = transactions_of_portfolio(portfolio, keys={one.key for one in shown})
-    used = used_in(portfolio, also={one.portfolio_id for one in rows.values()})
+    found = sum_of(portfolio, name, asset_id=None if asset is None else asset.pk, newer=newer)
+    used = used_in(portfolio, also={row.portfolio_id for _, row in found.parts if row is not None})
     context = {
         **context_of(portfolio, timezone.now()),
         "title": f"{chosen.title} of {portfolio}",
         "sum": chosen,
         "asset": asset,
-        "total": money(total(_base_of(one) for one in parts), portfolio.base_currency),
-        "after_costs": money(total(one.gain_after_costs for one in parts)) if name == "realised" else "",
-        "parts": [
-            (one.at, rows.get(one.key), chosen.cells(one, rows.get(one.key), used), money(_base_of(one)))
-            for one in shown
-        ],
-        "older": end - len(shown),
-        "newer": newer + len(shown),
+        "total": money(found.total, portfolio.base_currency),
+        "after_costs": money(found.after_costs) if name == "realised" else "",
+        "parts": [(one.at, row, chosen.cells(one, row, used), money(base_of(one))) for one, row in found.parts],
+        "older": found.older,
+        "newer": newer + len(found.parts),
     }
     return render(request, "site/parts.html", context)
-
-
-def _base_of(part: Flow | Disposal | Item) -> Any:
-    return part.gain if isinstance(part, Disposal) else part.base

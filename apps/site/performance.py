@@ -1,4 +1,4 @@
-"""The pages of how a portfolio did in a period, and of what each of these figures is made."""
+"""The pages of a portfolio's performance in a period, and of the parts of each of its figures."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -36,8 +36,8 @@ _CHOOSING = ("period", "from", "to", "benchmark", "asset")
 
 
 class _Asked(NamedTuple):
-    """What a page is asked for. query: what of its address chooses that; symbol: of the asset to compare with, or "";
-    benchmark: that asset, None where there is none."""
+    """What an address asks for. query: the part of the address that chooses it; symbol: of the asset to compare with,
+    "" where there is none."""
 
     period: Period
     name: str
@@ -68,7 +68,7 @@ def performance_part(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 @require_safe
 def figure_page(request: HttpRequest, pk: int, name: str) -> HttpResponse:
-    """Show of what a figure of a period is made."""
+    """Show the parts of a figure of a period."""
     portfolio = portfolio_of(request, pk)
     if name not in BUILDERS:
         raise Http404
@@ -167,7 +167,7 @@ def _figures(found: Performance) -> list[tuple[str, str, str, str]]:
         ("Volatility", *_volatility(found), "volatility"),
         (
             "Largest fall from a peak",
-            percent(None if found.fall is None else found.fall.part),
+            percent(found.drawdown),
             "of the time-weighted index",
             "drawdown",
         ),

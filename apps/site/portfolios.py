@@ -1,4 +1,4 @@
-"""The pages of a reader's portfolios: what they hold, what it is worth, and of what each number is made."""
+"""The pages of a reader's portfolios: what they hold, what it is worth, and what each number is made of."""
 
 import csv
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ def portfolio_page(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 @require_safe
 def holding_page(request: HttpRequest, pk: int, asset: int) -> HttpResponse:
-    """Show of what the numbers of one position are made: lots, price, rates and transactions."""
+    """Show what the numbers of one position are made of: lots, price, rates and transactions."""
     portfolio = portfolio_of(request, pk)
     positions = positions_of(portfolio)
     position = next((one for one in positions if one.asset_id == asset), None)

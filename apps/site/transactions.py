@@ -89,7 +89,7 @@ def one_page(request: HttpRequest, pk: int, row: int) -> HttpResponse:
     portfolio = portfolio_of(request, pk)
     found = _row(portfolio, row)
     context = {
-        **_context(portfolio),
+        **context_of(portfolio, timezone.now()),
         "title": str(found).capitalize(),
         "row": found,
         "facts": _facts(found),
@@ -117,7 +117,7 @@ def correct_page(request: HttpRequest, pk: int, row: int) -> HttpResponse:
             return correct_transaction(**given, dry_run=dry_run)  # type: ignore[arg-type]
 
         if form.save(store) is not None:
-            messages.success(request, "The transaction is as you wrote it; what it was stands below.")
+            messages.success(request, "The transaction is corrected. Its previous values are below.")
             return redirect("portfolio_transaction", pk, row)
     context = {"title": f"Correct: {found}", "form": form, "row": found, **_whats(portfolio, what)}
     return render(request, "site/transaction_form.html", _context(portfolio) | context)
@@ -141,10 +141,11 @@ def delete_page(request: HttpRequest, pk: int, row: int) -> HttpResponse:
             messages.success(request, f"Deleted: {found}.")
             return redirect("portfolio_transactions", pk)
     context = {"title": f"Delete: {found}", "row": found, "facts": _facts(found), "refusal": refusal}
-    return render(request, "site/transaction_delete.html", _context(portfolio) | context)
+    return render(request, "site/transaction_delete.html", context_of(portfolio, timezone.now()) | context)
 
 
 def _context(portfolio: Portfolio) -> dict[str, Any]:
+    """Return the context of a page with a field for an asset, which offers those that are held."""
     held = [one.asset.symbol for one in positions_of(portfolio)]
     return {**context_of(portfolio, timezone.now()), "held": held}
 

@@ -21,13 +21,6 @@ def _public(settings):
 
 
 @pytest.fixture
-def ada(client):
-    ada = make_owner("ada")
-    client.force_login(ada)
-    return ada
-
-
-@pytest.fixture
 def market():
     """Return a feed in which BTC-USD has risen, ETH-USD has fallen, and NEW-USD has no price."""
     feed = make_feed("BTC-USD", "ETH-USD", "NEW-USD", jump_percent=0)

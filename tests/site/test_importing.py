@@ -19,10 +19,8 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def ada(client):
-    ada = make_owner()
+def ada(ada):
     ada.user_permissions.add(Permission.objects.get(codename="add_transaction"))
-    client.force_login(ada)
     return ada
 
 

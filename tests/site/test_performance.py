@@ -26,23 +26,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def ada(client):
-    ada = make_owner()
-    client.force_login(ada)
-    return ada
-
-
-@pytest.fixture
-def acme():
-    return make_asset()
-
-
-@pytest.fixture
-def savings(ada):
-    return make_portfolio(ada)
-
-
-@pytest.fixture
 def two_years(savings, acme):
     """A purchase of two years ago and one of last year, and prices since."""
     today = timezone.now().date()

@@ -30,23 +30,6 @@ from tests.site.portfolio_pages import cells, page
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def ada(client):
-    ada = make_owner()
-    client.force_login(ada)
-    return ada
-
-
-@pytest.fixture
-def acme():
-    return make_asset()
-
-
-@pytest.fixture
-def savings(ada):
-    return make_portfolio(ada)
-
-
 def test_who_is_not_signed_in_is_sent_to_sign_in(client, savings):
     client.logout()
     names = (
@@ -115,7 +98,7 @@ def test_a_portfolio_shows_what_it_holds_and_how_its_value_came_about(client, sa
 
 def test_each_sum_opens_into_the_transactions_that_it_is_made_of(client, savings, acme):
     dividend = columns("2024-03-01", "dividend", asset=acme, amount="7", currency="EUR", notes="of spring")
-    record(savings, bought(acme, fee="10"), sold(acme, fee="2"), dividend)
+    rows = record(savings, bought(acme, fee="10"), sold(acme, fee="2"), dividend)
     text = page(client, "portfolio", savings).text
     opened = set(re.findall(rf"/portfolios/{savings.pk}/of/(\w+)/", text))
     texts = {name: page(client, "portfolio_parts", savings, name).text for name in opened}
@@ -135,6 +118,9 @@ def test_each_sum_opens_into_the_transactions_that_it_is_made_of(client, savings
         "income": "7 EUR",
         "fees": "12 EUR",
     }
+    links = {text for name in found for text in re.findall(rf"/portfolios/{savings.pk}/transactions/\d+/", texts[name])}
+    assert links == {reverse("portfolio_transaction", args=[savings.pk, row.pk]) for row in rows}
+    assert {client.get(link).status_code for link in links} == {200}
     assert page(client, "portfolio_parts", savings, "booked").status_code == 404
 
 

@@ -16,10 +16,8 @@ NEW, PREVIEW = reverse("series_add"), reverse("series_preview")
 
 
 @pytest.fixture
-def ada(client):
-    ada = make_owner("ada")
+def ada(ada):
     ada.groups.add(Group.objects.get(name="Owner"))
-    client.force_login(ada)
     return ada
 
 

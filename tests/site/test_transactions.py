@@ -15,26 +15,14 @@ from apps.site.transaction_forms import ABOUT, WHATS
 from tests.builders import make_owner
 from tests.portfolios.rows import NOW, bought, columns, make_asset, make_portfolio, record, sold
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("acme")]
 BUY = {"day": "2024-01-02", "asset": "acme", "quantity": "10", "amount": "1 000,50", "currency": "eur"}
 
 
 @pytest.fixture
-def ada(client):
-    ada = make_owner()
+def ada(ada):
     ada.groups.add(Group.objects.get(name="Owner"))
-    client.force_login(ada)
     return ada
-
-
-@pytest.fixture
-def acme():
-    return make_asset()
-
-
-@pytest.fixture
-def savings(ada, acme):
-    return make_portfolio(ada)
 
 
 def address(portfolio, name="s", row=None):
@@ -217,7 +205,7 @@ def test_the_list_has_pages_and_is_narrowed_by_each_field(client, savings, ada, 
     assert rows("?what=buy&asset=acme&page=2") == (55, 5)
     assert "what=buy&amp;asset=acme&amp;page=1" in client.get(f"{address(savings)}?what=buy&asset=acme&page=2").text
     text = client.get(f"{address(savings)}?asset=NONE").text
-    assert "No transaction is like that." in text
+    assert "No transaction matches the filter." in text
     # What cannot be read narrows nothing, and is said.
     answer = client.get(f"{address(savings)}?since=x&what=x")
     assert answer.context["page"].paginator.count == 57

@@ -48,10 +48,8 @@ _WHY = {
     "transferência": "it moves between institutions. If these are two portfolios here, record a transfer by hand.",
     "atualização": "it states anew what is held, and moves nothing.",
 }
-_WHY_PREFIX = {
-    **dict.fromkeys(("direito", "cessão de direito", "solicitação de subscrição", "recibo de subscrição"), _RIGHTS),
-    "subscrição": _RIGHTS,
-}
+# How the names begin of what is about rights to buy.
+_OF_RIGHTS = ("direito", "cessão de direito", "solicitação de subscrição", "recibo de subscrição", "subscrição")
 
 
 def fits(names: list[str]) -> bool:
@@ -108,7 +106,7 @@ def _movement(number: int, row: Row) -> Iterator[Read]:
     name = said.lower().removesuffix(" - transferido")
     read_row = _MEANINGS.get(name)
     if read_row is None:
-        why = next((text for start, text in _WHY_PREFIX.items() if name.startswith(start)), _NO_INCOME)
+        why = _RIGHTS if name.startswith(_OF_RIGHTS) else _NO_INCOME
         yield LeftOut(number, f"{said[:40] or 'nothing'}: {_WHY.get(name, why)}")
     elif str(row.get("entrada/saída") or "").strip().lower() not in _CREDITS:
         yield LeftOut(number, f"{said[:40]}: {_NOT_CREDITED}")

@@ -166,14 +166,6 @@ class Asked(NamedTuple):
     found: FoundPerformance
     now: datetime
 
-    @property
-    def rates(self) -> list[PythonDecimal]:
-        """The annual rates that fit."""
-        answer = self.found.xirr
-        if isinstance(answer, NotUnique):
-            return list(answer.roots)
-        return [answer.rate] if isinstance(answer, Rate) else []
-
 
 def _before() -> Any:
     return graphene.Date(description=f"Only what is before this day. At most the newest {DAYS_MOST} are answered.")
@@ -301,7 +293,7 @@ class Performance(graphene.ObjectType):
         return "" if isinstance(answer, Rate) else answer.reason.value
 
     def resolve_money_weighted_flows(asked: Asked, info: Any, before: date | None = None) -> WeighedFlows:
-        flows, rates = asked.found.flows, asked.rates
+        flows, rates = asked.found.flows, asked.found.rates
         chosen, older = _page([day for day, _ in flows], before)
         worths = [present_values(rate, flows) for rate in rates]
         found = [
@@ -319,19 +311,18 @@ class Performance(graphene.ObjectType):
         return asked.found.volatility
 
     def resolve_drawdown(asked: Asked, info: Any) -> PythonDecimal | None:
-        return exact(asked.found.fall.part) if asked.found.fall is not None else None
+        return exact(asked.found.drawdown)
 
     def resolve_fall(asked: Asked, info: Any) -> Fall | None:
         found, fall = asked.found, asked.found.fall
         if fall is None:
             return None
-        index = [PythonDecimal(1), *found.index]
         return Fall(
             part=exact(fall.part),
             peak_day=found.day_of(fall.peak),
-            peak=exact(index[fall.peak]),
+            peak=exact(found.index_at(fall.peak)),
             trough_day=found.day_of(fall.trough),
-            trough=exact(index[fall.trough]),
+            trough=exact(found.index_at(fall.trough)),
         )
 
     def resolve_benchmark(asked: Asked, info: Any, asset: str) -> Comparison | None:

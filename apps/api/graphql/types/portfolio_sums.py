@@ -1,27 +1,22 @@
 """The transactions of which the sums of a portfolio are made. The pages use the same functions."""
 
 from decimal import Decimal as PythonDecimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import graphene
 
 from apps.api.graphql.scalars import DateTime, Decimal, enum
 from apps.api.graphql.types.portfolio_figures import ExchangeRate, exact, shown_used_rate
 from apps.market.queries import assets_named
-from apps.portfolios.domain.numbers import total
-from apps.portfolios.domain.records import Disposal, Flow, Item
+from apps.portfolios.domain.records import Flow, Item
 from apps.portfolios.models import Portfolio, Transaction, UsedPrice
-from apps.portfolios.queries import transactions_of_portfolio
-from apps.portfolios.services import ledger_now
+from apps.portfolios.sums import SUMS, Part, base_of, sum_of
 from apps.portfolios.used import Used, used_in
 
-PARTS_MOST = 500
 # Each computes all transactions of a portfolio.
 SUMS_MOST = 5
-# The attribute of a ledger that each is made of.
-_PARTS = {"flows": "flows", "realised": "disposals", "income": "incomes", "fees": "fees", "taxes": "taxes"}
 
-PortfolioSum = enum("PortfolioSum", list(_PARTS), description="A sum of a portfolio that is made of transactions.")
+PortfolioSum = enum("PortfolioSum", list(SUMS), description="A sum of a portfolio that is made of transactions.")
 
 
 class SumPart(graphene.ObjectType):
@@ -69,54 +64,39 @@ class PriceUsed(graphene.ObjectType):
         return row.priced_at
 
 
-class SumAsked(NamedTuple):
-    """The arguments of a sum. asset: a name; newer: how many parts to leave out, the newest first."""
-
-    of: str
-    asset: str | None
-    newer: int
-
-
-def sum_parts(portfolio: Portfolio, asked: SumAsked) -> SumParts | None:
-    """Return a sum of a portfolio and a page of its parts; None where there is no such asset."""
-    asset = None
-    if asked.asset is not None:
-        asset = assets_named([asked.asset], owner_id=portfolio.owner_id).get(asked.asset)
-        if asset is None:
+def sum_parts(portfolio: Portfolio, name: str, *, asset: str | None, newer: int) -> SumParts | None:
+    """Return a sum of a portfolio and a page of its parts; None where there is no such asset. asset: a name; newer: how
+    many of the newest parts to leave out."""
+    asset_id = None
+    if asset is not None:
+        row = assets_named([asset], owner_id=portfolio.owner_id).get(asset)
+        if row is None:
             return None
-    parts = [
-        one
-        for one in getattr(ledger_now(portfolio), _PARTS[asked.of])
-        if asset is None or getattr(one, "asset", None) == asset.pk
-    ]
-    end = max(len(parts) - max(asked.newer, 0), 0)
-    begin = max(end - PARTS_MOST, 0)
-    shown = parts[begin:end][::-1]
-    rows = transactions_of_portfolio(portfolio, keys={one.key for one in shown})
-    used = used_in(portfolio)
-    is_sales = asked.of == "realised"
+        asset_id = row.pk
+    found, used = sum_of(portfolio, name, asset_id=asset_id, newer=newer), used_in(portfolio)
     return SumParts(
-        total=exact(total(one.gain if is_sales else one.base for one in parts)),
-        total_after_costs=exact(total(one.gain_after_costs for one in parts)) if is_sales else None,
-        parts=[_part(one, rows.get(one.key), used) for one in shown],
-        older=begin,
+        total=exact(found.total),
+        total_after_costs=exact(found.after_costs),
+        parts=[_part(*one, used) for one in found.parts],
+        older=found.older,
     )
 
 
-def _part(one: Flow | Disposal | Item, row: Transaction | None, used: Used) -> SumPart:
+def _part(one: Part, row: Transaction | None, used: Used) -> SumPart:
+    base = exact(base_of(one))
     if isinstance(one, Flow):
-        return SumPart(at=one.at, transaction=row, base=exact(one.base), currency="")
+        return SumPart(at=one.at, transaction=row, base=base, currency="")
     if isinstance(one, Item):
-        amount, base, sale = one.amount, one.base, {}
+        amount, sale = one.amount, {}
     else:
-        amount, base = one.proceeds, one.gain
+        amount = one.proceeds
         names = ("fees", "gain_after_costs", "quantity", "cost", "base_cost", "price_part", "currency_part")
         sale = {name: exact(getattr(one, name)) for name in names}
         sale |= {"bought_at": one.bought_at, "cost_currency": one.cost_currency}
     return SumPart(
         at=one.at,
         transaction=row,
-        base=exact(base),
+        base=base,
         amount=exact(amount),
         currency=one.currency,
         rate=_rate(row, one.currency, used),

@@ -26,11 +26,9 @@ from apps.api.graphql.types.portfolio_figures import (
     worth_of,
 )
 from apps.api.graphql.types.portfolio_sums import (
-    PARTS_MOST,
     SUMS_MOST,
     PortfolioSum,
     PriceUsed,
-    SumAsked,
     SumParts,
     sum_parts,
 )
@@ -42,6 +40,7 @@ from apps.portfolios.models import Position as PositionRow
 from apps.portfolios.models import Transaction as TransactionRow
 from apps.portfolios.queries import portfolios_seen_by, positions_in, transactions_in, transactions_seen_by
 from apps.portfolios.services import ledger_now
+from apps.portfolios.sums import PARTS_MOST
 from apps.portfolios.used import MOVES
 from apps.portfolios.valuing import performance_of, performance_of_asset
 from apps.public_ids import public_id_of, with_public_id
@@ -211,7 +210,7 @@ class PortfoliosQuery(graphene.ObjectType):
         rows = portfolios_seen_by(context.owner())
         context.count_costly("sumParts", most=SUMS_MOST)
         row = with_public_id(rows, portfolio)
-        return None if row is None else sum_parts(row, SumAsked(of.value, asset, newer))
+        return None if row is None else sum_parts(row, of.value, asset=asset, newer=newer)
 
     def resolve_portfolios(root: None, info: Any, **paging: Any) -> Page:
         return page(PortfolioConnection, portfolios_seen_by(info.context.owner()), info.context, **paging)
