@@ -1,5 +1,5 @@
-"""A tick and a sweep with nothing to do read the same rows, however many rules, feeds, channels, assets, open alerts and
-alerts that are over there are."""
+"""A tick and a sweep with nothing to do read the same rows, however many rules, feeds, channels, assets, and alerts,
+open or over, there are."""
 
 import json
 
