@@ -20,10 +20,10 @@ from apps.tracing import new_trace_id
 
 # Asked each few seconds by what stands beside the process.
 _POLLED = {"/healthz", "/readyz", "/status", "/metrics"}
-# How the names of addresses begin that are answered in UTC.
+# The routes, or the beginnings of routes, that are answered in UTC.
 _IN_UTC = (
-    *("graphql", "ingest", "imports", "alertmanager", "metrics", "healthz", "readyz", "status"),
-    *("portfolio", "performance", "holding", "manual"),
+    *("graphql", "ingest/", "imports", "alertmanager", "metrics", "healthz", "readyz", "status"),
+    *("portfolios/", "manual/", "admin/portfolios/"),
 )
 _TEXTS = {"application/json", "application/graphql-response+json", "application/javascript", "image/svg+xml"}
 
@@ -75,8 +75,8 @@ class ReadersZone:
             return self.get_response(request)
 
     def process_view(self, request: HttpRequest, *_: Any) -> None:
-        name = request.resolver_match.url_name or ""  # type: ignore[union-attr]
-        if settings.SESSION_COOKIE_NAME in request.COOKIES and not name.startswith(_IN_UTC):
+        route = request.resolver_match.route  # type: ignore[union-attr]
+        if settings.SESSION_COOKIE_NAME in request.COOKIES and not route.startswith(_IN_UTC):
             try:
                 zone = zone_of(request.user)
             except DATABASE_ERRORS:

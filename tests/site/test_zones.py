@@ -12,6 +12,7 @@ from apps.market.models import Asset
 from apps.notify.models import Silence
 from apps.zones import TO_MINUTES, in_zone, show_time, write_time
 from tests.builders import START, above, append_quotes, at, make_feed, make_member, make_rule
+from tests.portfolios.rows import bought, make_portfolio, record
 
 pytestmark = pytest.mark.django_db
 
@@ -109,13 +110,29 @@ def test_the_readers_zone_costs_no_statement(client, ada, kyiv, django_assert_nu
         client.get("/accounts/password/")
 
 
-def test_the_api_and_portfolios_stay_in_utc(client, ada, kyiv, bitcoin):
+def test_the_api_stays_in_utc(client, ada, kyiv, bitcoin):
     client.force_login(ada)
     query = '{ asset(id: "BTC-USD") { priceAt } }'
     answer = client.post("/graphql", {"query": query}, "application/json").json()
 
     assert answer["data"]["asset"]["priceAt"] == "2026-03-02T12:00:00Z"
-    assert 'data-zone="UTC"' in client.get("/portfolios/").text
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("/portfolios/", "/portfolios/{pk}/", "/portfolios/{pk}/performance/", "/portfolios/{pk}/transactions/"),
+        *("/portfolios/{pk}/{asset}/", "/manual/"),
+        *("/admin/portfolios/portfolio/", "/admin/portfolios/transaction/add/"),
+    ],
+)
+def test_portfolios_and_manual_prices_stay_in_utc(client, ada, kyiv, bitcoin, address):
+    portfolio = make_portfolio(ada)
+    record(portfolio, bought(bitcoin))
+    client.force_login(ada)
+    page = client.get(address.format(pk=portfolio.pk, asset=bitcoin.pk))
+
+    assert (page.status_code, 'data-zone="UTC"' in page.text) == (200, True)
 
 
 def test_lists_and_tables_of_the_admin_are_in_the_readers_zone(client, ada, kyiv, bitcoin):
