@@ -34,8 +34,8 @@ class ReliableTask(DjangoTask):
         return super().apply_async(args, kwargs, **options)
 
     def __call__(self, *args: Any, **named: Any) -> Any:
-        """Run without the named arguments that a newer version has added: while a release is rolled out, its messages
-        reach workers of the one before."""
+        """Run without the named arguments that this version does not know: while a release is rolled out, messages of
+        the new version reach workers of the old one."""
         if unknown := named.keys() - self._names:
             logger.warning("arguments of another version ignored", extra={"arguments": sorted(unknown)})
             named = {name: value for name, value in named.items() if name not in unknown}

@@ -47,13 +47,13 @@ def lock_open_alerts(alert_ids: Iterable[int]) -> list[int]:
 
 
 def _is_shown_as_own(user: AbstractBaseUser | AnonymousUser, *, alert: str) -> Q:
-    """Match the operators' alerts about the health of what this user has an alert of their own about, of the same time:
-    who has no operators' channel has both, since their own is what notifies them."""
+    """Match the operators' health alerts that this user has as an alert of their own, too: about the same subject, and
+    open at the same time. A user without an operators' channel has both, since only their own notifies them."""
     lasted = Q(opened_at__lte=Coalesce(OuterRef(f"{alert}resolved_at"), F("opened_at")))
     lasted &= Q(resolved_at=None) | Q(resolved_at__gte=OuterRef(f"{alert}opened_at"))
     subject = {name: OuterRef(f"{alert}{name}") for name in ("subject", "subject_id")}
     own = Alert.objects.filter(lasted, owner=user, kind=Alert.Kind.HEALTH, **subject)
-    # Few alerts are about health: PostgreSQL evaluates in this order, and would look into the table for each of them.
+    # PostgreSQL evaluates in this order, so that it looks for an alert of their own only for the few about health.
     return Q(**{f"{alert}owner": None, f"{alert}kind": Alert.Kind.HEALTH}) & Q(Exists(own))
 
 

@@ -1,6 +1,6 @@
-"""What is decided about an alert event on a channel: to send it, or why not. Pure.
+"""Decides whether a notification is sent, or for which reason it is not. Pure.
 
-Whoever notifies and whoever explains it ask here, so that a page shows the reason that counted.
+The planner and the pages that explain it call the same function, so a page shows the reason that the planner acts on.
 """
 
 from datetime import timedelta
@@ -10,10 +10,10 @@ from apps.notify.domain import Deferral
 
 
 class Decision(StrEnum):
-    """To send, or the one reason why not, in the order in which they are asked: the first that holds is the reason.
+    """Send, or the reason why not. Reasons are in the order in which they are checked: the first that applies counts.
 
-    CHANNEL_DISABLED, OWNER_INACTIVE: there is no notification, and what was planned before is given up; NO_CHANNEL,
-    NOTHING_DUE: about all of a channel's notifications; AT_LIMIT, SILENCED, QUIET_HOURS: it waits.
+    CHANNEL_DISABLED, OWNER_INACTIVE: no notification is created, and unsent messages are given up; AT_LIMIT, SILENCED,
+    QUIET_HOURS: the notification waits; NO_CHANNEL, NOTHING_DUE: of a whole channel, there is nothing to plan.
     """
 
     NO_CHANNEL = "no_channel"
@@ -27,10 +27,10 @@ class Decision(StrEnum):
 
 
 def decide(*, refusal: Decision | None = None, is_at_limit: bool, deferral: Deferral | None) -> Decision:
-    """Return what is decided about a notification that is due.
+    """Return the decision on a notification that is due.
 
-    refusal: of its channel, as `refuse` returns it; is_at_limit: the channel has reached its limit of messages for this
-    minute; deferral: what defers the notification now.
+    refusal: why its channel sends nothing, as `refuse` returns it; is_at_limit: the channel has reached its limit of
+    messages for this minute; deferral: what defers the notification now.
     """
     if refusal is not None:
         return refusal
@@ -42,7 +42,7 @@ def decide(*, refusal: Decision | None = None, is_at_limit: bool, deferral: Defe
 
 
 def refuse(*, is_enabled: bool, may_be_notified: bool) -> Decision | None:
-    """Return why nothing is sent on a channel at all, None where it may be."""
+    """Return why a channel sends nothing at all, None where it may send."""
     if not is_enabled:
         return Decision.CHANNEL_DISABLED
     return None if may_be_notified else Decision.OWNER_INACTIVE

@@ -72,7 +72,7 @@ class MessageItem:
 
 @dataclass(frozen=True, slots=True)
 class Silenced:
-    """A silence in force: what it matches (None and "" match any), and its end; None: that of its alert."""
+    """A silence in force: what it matches (None and "" match any); ends_at: None where it ends with its alert."""
 
     silence_id: int
     owner_id: int | None
@@ -95,8 +95,11 @@ class QuietHours:
 
 @dataclass(frozen=True, slots=True)
 class Deferral:
-    """Until when a notification is deferred, None: until its alert is over, and then it is not sent; and by which
-    silence, None: by quiet hours."""
+    """What defers a notification.
+
+    until: when it becomes due, None where it waits until its alert is over, and is not sent then; silence_id: None
+    where quiet hours defer it.
+    """
 
     until: datetime | None
     silence_id: int | None = None
@@ -302,7 +305,8 @@ def silences_matching(
     owner_id: int | None,
     severity: str,
 ) -> list[Silenced]:
-    """Return those of the silences that match such an alert, the one that lasts longest first: that of the alert."""
+    """Return those of the silences that match such an alert, the one that lasts longest first. A silence of the
+    alert itself comes before all others."""
     matching = [
         one
         for one in silences
@@ -356,7 +360,7 @@ def describe_unread(count: int) -> str:
 
 
 def describe_end(ends_at: datetime | None) -> str:
-    """Return until when a silence lasts; None: it is one of an alert."""
+    """Return until when a silence lasts. ends_at: None where that is the end of its alert."""
     return f"until {moment(ends_at)}" if ends_at is not None else "until the alert is over"
 
 

@@ -236,8 +236,8 @@ class Silence(PublicId):
 class Message(models.Model):
     """A message to one channel. Every attempt carries the same id, so a receiver can drop repeats.
 
-    kind: about alerts, or a test of the channel; status: a silenced one is not sent, and records what a silence of an
-    alert deferred; items: its events, as data (domain.MessageItem); attempts: how many were begun, which is also the
+    kind: about alerts, or a test of the channel; status: a silenced one is not sent, and records what the silence of
+    an alert deferred; items: its events, as data (domain.MessageItem); attempts: how many were begun, which is also the
     fence of the running one; attempts_before: how many were begun before it was last redelivered, which the schedule
     does not count; lease_until: when the lease of the running attempt ends.
     """
@@ -254,7 +254,7 @@ class Message(models.Model):
         SILENCED = "silenced", "silenced"
 
     UNSENT = (Status.PENDING, Status.SENDING)
-    # As values: queries exclude just these, so that the database sees that the indexes of what is due have the rest.
+    # Written as in the conditions of the indexes below: PostgreSQL uses those where a query excludes exactly these.
     SETTLED = ("delivered", "failed", "silenced")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

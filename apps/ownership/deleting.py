@@ -56,7 +56,8 @@ def _delete(user_id: int, *, now: datetime) -> None:
         raise AccountStays(why)
     portfolios.empty_portfolios(owner_id=user_id)
     theirs = list(Rule.objects.select_for_update(no_key=True).filter(owner=user).order_by("pk"))
-    # What is over is no evaluation's business, and may be much: it goes before evaluations wait for this.
+    # Delete ended alerts and sent messages before the logs are locked: there may be many, and evaluation of these feeds
+    # waits for the locks.
     _drop(Alert.objects.filter(owner=user, resolved_at__isnull=False))
     _drop(Message.objects.filter(channel__owner=user).exclude(status__in=Message.UNSENT))
     _drop(Transition.objects.filter(rule__owner=user))

@@ -111,8 +111,7 @@ def _hand_over(*, owner: User, to: User, channels: Sequence[Channel], now: datet
     )
     Rule.objects.filter(pk__in=ids).update(owner=to)
     Alert.objects.filter(rule__in=ids).update(owner=to)
-    theirs = Silence.objects.filter(Q(rule__in=ids) | Q(alert__rule__in=ids), lasts(now), owner=owner)
-    Silence.objects.filter(pk__in=theirs.values("pk")).update(owner=to)
+    Silence.objects.filter(Q(rule__in=ids) | Q(alert__rule__in=ids), lasts(now), owner=owner).update(owner=to)
     # What waits for the old channels is the new owner's business.
     waiting = Notification.objects.filter(event__alert__rule__in=ids, message=None)
     waiting.filter(channel__owner=owner).delete()

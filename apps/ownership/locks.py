@@ -1,4 +1,4 @@
-"""What to say of a transaction that could not have its locks in time."""
+"""Explains to people why a transaction failed that waited for too long for a lock, or took too long."""
 
 from django.db import OperationalError
 from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
@@ -11,7 +11,7 @@ TOO_MUCH = "A part of it took longer than the database allows, so nothing was ch
 
 
 def why_locked(error: OperationalError) -> str:
-    """Return what kept a transaction from going on, and what to try, "" where it was no lock and no time limit."""
+    """Return why a transaction failed and what to try, "" where the cause was neither a lock nor a time limit."""
     if isinstance(error.__cause__, LockNotAvailable | DeadlockDetected) or "database is locked" in str(error):
         return BUSY
     return TOO_MUCH if isinstance(error.__cause__, QueryCanceled) else ""

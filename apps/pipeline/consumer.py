@@ -68,7 +68,7 @@ def _is_limit(value: Any) -> bool:
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
-    """Celery's, which takes only messages that a worker can run, and prepares for no task that is to run later."""
+    """Celery's consumer, which takes only messages that a worker can run, and declares no queues for later tasks."""
 
     class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc]
         """Celery's steps, without the 28 exchanges and queues for tasks with an `eta`, which are refused: to declare

@@ -39,7 +39,7 @@ class FeedSource(models.Model):
         except ProviderMisconfigured as error:
             if not error.faults:
                 raise ValidationError(str(error)) from None
-            # Each with its option, for who shows it beside a field of that.
+            # Each names its option, so that a form can show it beside the field of that option.
             found = [
                 ValidationError(text.replace("%", "%%"), params={"option": name}) for name, text in error.faults.items()
             ]

@@ -20,7 +20,10 @@ from tests.portfolios.rows import (
     columns,
     list_index,
     make_asset,
+    make_four_days,
     make_portfolio,
+    make_reais,
+    make_two_rates,
     quote,
     record,
     sold,
@@ -253,12 +256,7 @@ PARTS = """query ($portfolio: UUID!, $since: Date, $until: Date, $before: Date) 
 
 @pytest.fixture
 def few_days():
-    """Four days in January 2024: 10 for 1000, which fall from 1100 to 990, of which 4 are sold."""
-    savings, acme = make_portfolio(make_owner()), make_asset()
-    record(savings, bought(acme, "2024-01-02"), sold(acme, "2024-01-05", "4", "404"))
-    for day, price in (("2024-01-02", "100"), ("2024-01-03", "110"), ("2024-01-04", "99"), ("2024-01-05", "101")):
-        close(acme, day, price)
-    return savings
+    return make_four_days(make_owner())
 
 
 def parts_of(ask, portfolio, **variables):
@@ -305,18 +303,8 @@ def test_the_money_weighted_return_of_less_than_a_year_is_that_of_the_period(ask
 
 @pytest.mark.parametrize(("apart", "roots"), [(365, [0.25, 4.0]), (73, [1.25 ** (147 / 73) - 1, 5 ** (147 / 73) - 1])])
 def test_several_rates_are_of_the_period_where_it_is_under_a_year(ask, apart, roots):
-    """-1600, 10000 and -10000 so many days apart."""
-    savings, acme = make_portfolio(make_owner()), make_asset()
-    first = date(2023, 1, 1)
-    days = [str(first + timedelta(days=apart * number)) for number in range(3)]
-    for day, price in zip(days, ("160", "1000", "0.0000000001"), strict=True):
-        close(acme, day, price)
-    selling = sold(acme, days[1], quantity="9.999", amount="10000")
-    record(
-        savings,
-        *(bought(acme, days[0], amount="1600"), selling, bought(acme, days[2], quantity="1", amount="10000")),
-    )
-    found = parts_of(ask, savings, since=days[0], until=days[2])
+    portfolio, days = make_two_rates(make_owner(), apart=apart)
+    found = parts_of(ask, portfolio, since=days[0], until=days[2])
     assert (found["moneyWeighted"], found["moneyWeightedUnknown"]) == (None, "not_unique")
     yearly = [1.25 ** (365 / apart) - 1, 5 ** (365 / apart) - 1]
     for name, right in (("moneyWeightedRoots", roots), ("moneyWeightedRates", yearly)):
@@ -364,11 +352,8 @@ def test_a_performance_beside_an_asset_says_by_which_prices(ask, few_days):
 
 
 def test_a_portfolio_in_reais_beside_the_cdi_and_after_inflation(ask):
-    petr, ada = make_asset("PETR4", "BRL"), make_owner()
-    for day, price in (("2024-01-01", "100"), ("2024-01-31", "110"), ("2024-02-29", "121")):
-        close(petr, day, price)
-    reais = make_portfolio(ada, "Reais", base="BRL")
-    record(reais, bought(petr, "2024-01-01", currency="BRL"))
+    ada = make_owner()
+    reais = make_reais(ada)
     query = """query ($portfolio: UUID!) {
         performance(portfolio: $portfolio, since: "2024-01-02", until: "2024-02-29") {
             percentOfCdi { part cdi { returned } }

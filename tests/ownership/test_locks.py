@@ -1,4 +1,4 @@
-"""What is said where an account's rows are locked for too long, and how little is done while logs are locked."""
+"""Deleting an account or handing over its rules fails with a reason where rows are locked for too long."""
 
 import pytest
 from django.contrib.auth.models import User

@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from celery.worker import consumer
 
-from apps.pipeline.consumer import why_refused
+from apps.pipeline.consumer import Consumer, why_refused
 
 KNOWN = ("pipeline.tick",)
 HEADERS = {
@@ -16,6 +17,11 @@ BODY = [[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": No
 
 def refused(body=BODY, **headers):
     return why_refused(HEADERS | headers, lambda: body, known=KNOWN)
+
+
+def test_of_celerys_steps_only_that_for_later_tasks_is_left_out():
+    left_out = set(consumer.Consumer.Blueprint.default_steps) - set(Consumer.Blueprint.default_steps)
+    assert left_out == {"celery.worker.consumer.delayed_delivery:DelayedDelivery"}
 
 
 def test_what_celery_sends_is_taken():

@@ -1,6 +1,6 @@
 """Portfolios and transactions as tests of rows make them."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 from apps.market.models import Asset, Candle, FeedEntry, LatestQuote, Split
@@ -78,3 +78,38 @@ def list_index(code, *closes):
         at = noon(day).replace(hour=0) + timedelta(days=1)
         close(asset, day, price, at=at)
         quote(asset, price, at=at)
+
+
+def make_four_days(owner):
+    """Return a portfolio of four days from 2024-01-02 on: 10 for 1000, which rise to 1100, fall to 990, and of which 4
+    are sold."""
+    portfolio, acme = make_portfolio(owner), make_asset()
+    for day, price in (("2024-01-02", "100"), ("2024-01-03", "110"), ("2024-01-04", "99"), ("2024-01-05", "101")):
+        close(acme, day, price)
+    record(portfolio, bought(acme, "2024-01-02"), sold(acme, "2024-01-05", "4", "404"))
+    return portfolio
+
+
+def make_two_rates(owner, *, apart):
+    """Return a portfolio whose flows two rates fit, and their days: -1600, 10000 and -10000, so many days apart."""
+    portfolio, acme = make_portfolio(owner), make_asset()
+    days = [str(date(2023, 1, 1) + timedelta(days=apart * number)) for number in range(3)]
+    for day, price in zip(days, ("160", "1000", "0.0000000001"), strict=True):
+        close(acme, day, price)
+    record(
+        portfolio,
+        bought(acme, days[0], amount="1600"),
+        sold(acme, days[1], quantity="9.999", amount="10000"),
+        bought(acme, days[2], quantity="1", amount="10000"),
+    )
+    return portfolio, days
+
+
+def make_reais(owner):
+    """Return a portfolio in reais that gave 21 % in January and February 2024, and 10 % of it in January."""
+    petr = make_asset("PETR4", "BRL")
+    for day, price in (("2024-01-01", "100"), ("2024-01-31", "110"), ("2024-02-29", "121")):
+        close(petr, day, price)
+    portfolio = make_portfolio(owner, "Reais", base="BRL")
+    record(portfolio, bought(petr, "2024-01-01", currency="BRL"))
+    return portfolio

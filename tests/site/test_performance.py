@@ -3,7 +3,7 @@
 import html
 import json
 import re
-from datetime import date, timedelta
+from datetime import timedelta
 
 import pytest
 from django.urls import reverse
@@ -15,10 +15,12 @@ from tests.portfolios.rows import (
     close,
     list_index,
     make_asset,
+    make_four_days,
     make_portfolio,
+    make_reais,
+    make_two_rates,
     quote,
     record,
-    sold,
 )
 from tests.site.portfolio_pages import cells, facts, figures, opened, page
 
@@ -62,12 +64,8 @@ def test_nothing_shorter_than_a_year_is_annualised(client, two_years):
 
 
 @pytest.fixture
-def few_days(savings, acme):
-    """Four days in January 2024: 10 for 1000, which fall from 1100 to 990, of which 4 are sold."""
-    for day, price in (("2024-01-02", "100"), ("2024-01-03", "110"), ("2024-01-04", "99"), ("2024-01-05", "101")):
-        close(acme, day, price)
-    record(savings, bought(acme, "2024-01-02"), sold(acme, "2024-01-05", "4", "404"))
-    return savings
+def few_days(ada):
+    return make_four_days(ada)
 
 
 DAYS = {"from": "2024-01-02", "to": "2024-01-05"}
@@ -99,34 +97,14 @@ def test_the_money_weighted_return_opens_into_its_flows_and_their_worth(client, 
     assert over == ("−8.33 %", "(1 + rate)^(days ÷ 365) − 1: under a year, not annualised")
 
 
-@pytest.fixture
-def two_rates(savings, acme):
-    """Make the flows -1600, 10000 and -10000 so many days apart, which two rates fit."""
-
-    def make(days):
-        first = date(2023, 1, 1)
-        second, last = first + timedelta(days=days), first + timedelta(days=2 * days)
-        for day, price in ((first, "160"), (second, "1000"), (last, "0.0000000001")):
-            close(acme, str(day), price)
-        record(
-            savings,
-            bought(acme, str(first), amount="1600"),
-            sold(acme, str(second), quantity="9.999", amount="10000"),
-            bought(acme, str(last), quantity="1", amount="10000"),
-        )
-        return {"from": str(first), "to": str(last)}
-
-    return make
-
-
 @pytest.mark.parametrize(
     ("apart", "rates", "over"),
     [(365, "25 %, 400 %", "per year"), (73, "56.73 %, 2455.73 %", "over 147 days, not annualised")],
 )
-def test_several_rates_are_of_the_period_where_it_is_under_a_year(client, savings, two_rates, apart, rates, over):
+def test_several_rates_are_of_the_period_where_it_is_under_a_year(client, ada, apart, rates, over):
     """-1600, 10000, -10000 a year apart: 25 % and 400 %; in 147 days, 1.25^(147/73) - 1 and 5^(147/73) - 1."""
-    query = two_rates(apart)
-    answer = page(client, "performance", savings, **query).text
+    portfolio, days = make_two_rates(ada, apart=apart)
+    answer = page(client, "performance", portfolio, **{"from": days[0], "to": days[2]}).text
     shown, wording = figures(answer)["Money-weighted return (XIRR)"]
     assert (shown, wording) == ("not unique", f"these rates fit: {rates}, {over}")
     text = opened(client, answer, "Money-weighted return (XIRR)")
@@ -254,18 +232,8 @@ def test_an_odd_period_is_a_year(client, two_years):
         assert figures(page(client, "performance", two_years, **query).text) == year
 
 
-@pytest.fixture
-def reais(ada):
-    """A portfolio in reais that gave 21 % in January and February 2024, and 10 % of it in January."""
-    petr = make_asset("PETR4", "BRL")
-    for day, price in (("2024-01-01", "100"), ("2024-01-31", "110"), ("2024-02-29", "121")):
-        close(petr, day, price)
-    portfolio = make_portfolio(ada, "Reais", base="BRL")
-    record(portfolio, bought(petr, "2024-01-01", currency="BRL"))
-    return portfolio
-
-
-def test_a_portfolio_in_reais_is_shown_beside_the_cdi_and_after_inflation(client, reais):
+def test_a_portfolio_in_reais_is_shown_beside_the_cdi_and_after_inflation(client, ada):
+    reais = make_reais(ada)
     period = {"from": "2024-01-02", "to": "2024-02-29"}
     assert figures(page(client, "performance", reais, **period).text).keys() & {"% of CDI", "Real return"} == set()
     list_index("12", ("2024-01-01", "100"), ("2024-02-29", "110"))

@@ -1,4 +1,4 @@
-"""When a provider fails, or gives a part only: the next is asked, the circuit opens, and the change is seen."""
+"""When a provider fails, or gives a part only: the next is asked, and the change of provider is seen."""
 
 import pytest
 

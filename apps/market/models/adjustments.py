@@ -1,4 +1,4 @@
-"""What multiplies prices for those who read them: splits, and changes from one provider to another."""
+"""Factors that readers multiply stored prices by: splits, and switches from one provider to another."""
 
 from django.db import models
 from django.db.models import Q

@@ -1,4 +1,4 @@
-"""Channels: whose they are, and how they do."""
+"""Queries of channels: who may see them, and how healthy they are."""
 
 from datetime import datetime, timedelta
 from typing import Any

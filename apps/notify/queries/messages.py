@@ -1,4 +1,4 @@
-"""Messages, and whose they are."""
+"""Queries of messages: who may see them, and what they are about."""
 
 import uuid
 from collections.abc import Iterable

@@ -19,8 +19,9 @@ from apps.rules.models import Rule
 
 
 class ChannelThen(NamedTuple):
-    """One of a rule's channels at a moment. channel: `with_health`; decision: what is decided about the rule's alert
-    once it is due, None where the channel was made later; deferral: what defers it, where that is the decision."""
+    """One of a rule's channels at a moment. channel: `with_health`; decision: the decision on a
+    notification of the rule's alert that is due then, None where the channel was created later; deferral: what defers
+    it."""
 
     channel: Channel
     decision: Decision | None
@@ -89,10 +90,11 @@ def notification_outlook(
         refusal, is_at_limit = refusal_of(channel), channel.pk in at_limit
         return ChannelThen(channel, decide(refusal=refusal, is_at_limit=is_at_limit, deferral=deferral), deferral)
 
-    notifications = Notification.objects.filter(event__alert=alert, event__kind=AlertEvent.Kind.OPENED, repeat=0)
-    rows = (
-        set(notifications.values_list("channel_id", flat=True)) if alert is not None else {one.pk for one in channels}
-    )
+    not_notified = []
+    if alert is not None:
+        openings = Notification.objects.filter(event__alert=alert, event__kind=AlertEvent.Kind.OPENED, repeat=0)
+        notified = set(openings.values_list("channel_id", flat=True))
+        not_notified = [one for one in channels if one.pk not in notified]
     return NotificationOutlook(
         moment=moment,
         severity=about["severity"],
@@ -100,7 +102,7 @@ def notification_outlook(
         channels=[decided(one) for one in channels],
         alert=alert,
         is_open=is_open,
-        not_notified=[one for one in channels if one.pk not in rows],
+        not_notified=not_notified,
     )
 
 

@@ -1,4 +1,4 @@
-"""What makes messages of notifications, and what defers them."""
+"""Queries for planning: notifications that are due, what defers them, and channels that have reached their limit."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""What is to be sent next, and on which channels."""
+"""Queries for sending: channels with due messages, the next message of a channel, and why a channel sends nothing."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -45,7 +45,7 @@ def may_be_notified(channel: Channel) -> bool:
 
 
 def refusal_of(channel: Channel) -> Decision | None:
-    """Return why nothing is sent on a channel now, None where it may be. Reads its owner."""
+    """Return why a channel sends nothing now, None where it may send. Reads its owner."""
     return refuse(is_enabled=channel.is_enabled, may_be_notified=may_be_notified(channel))
 
 
@@ -79,7 +79,8 @@ def _is_under_way() -> Q:
 
 
 def _is_due() -> Q:
-    # What is being sent was due too: said of both, so that the index leaves out what waits for a later try.
+    # A message that is being sent has been due, too. The condition on next_attempt_at is for both statuses, so that the
+    # index passes over messages that wait for a later attempt.
     is_free = Q(status=Message.Status.PENDING) | (Q(status=Message.Status.SENDING) & LEASE_HAS_EXPIRED)
     return Q(is_free, next_attempt_at__lte=Now())
 

@@ -1,4 +1,4 @@
-"""Silences."""
+"""Queries of silences: who may see them, and which are in force."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -18,7 +18,7 @@ SILENCE_STATES: dict[str, Callable[[datetime], Q]] = {
 
 
 def lasts(now: datetime) -> Q:
-    """Match the silences that are not over: one of an alert ends with it."""
+    """Match the silences that are not over. A silence of one alert is over when the alert is."""
     return Q(ends_at__gt=now) | Q(ends_at=None, alert__resolved_at=None)
 
 
@@ -46,8 +46,8 @@ def silences_in_force_of(user: AbstractBaseUser | AnonymousUser, *, now: datetim
 
 
 def silences_in_force(*, now: datetime, alert_ids: Iterable[int]) -> list[domain.Silenced]:
-    """Return the silences that are in force at a time, and those of these alerts that were not ended early: what is
-    enqueued about an alert after its end is not sent either."""
+    """Return the silences that are in force at a time. Those of these alerts that were not ended early are among them
+    even after the alert is over: its resolution is enqueued then, and is not sent either."""
     is_in_force = Q(starts_at__lte=now, ends_at__gt=now) | Q(starts_at__lte=now, ends_at=None, alert__in=set(alert_ids))
     return [
         domain.Silenced(one.pk, one.owner_id, one.rule_id, one.asset_id, one.severity, one.ends_at, one.alert_id)

@@ -1,5 +1,5 @@
-"""What can be done by a link in a message: acknowledge, or silence for an hour or until it is over. The link is signed,
-and expires."""
+"""Actions by a link in a message: acknowledge its alerts, or silence them, for an hour or until they are over. The link
+is signed, and expires."""
 
 import uuid
 from collections import Counter
@@ -96,9 +96,9 @@ def perform_action(*, message: Message, action: str, now: datetime) -> Done:
 
 
 def _silence_alerts(*, message: Message, alerts: QuerySet[Alert], now: datetime) -> Done:
-    """Silence those of the alerts that are open, each until it is over. There may be many: each ends by itself."""
+    """Silence those of the alerts that are open, each until it is over."""
     owner = message.channel.owner
-    # As create_silence locks them.
+    # Locked for the reason given in create_silence.
     still_open = lock_open_alerts(alerts.filter(owner=owner).values_list("pk", flat=True))
     silenced = Silence.objects.filter(alert__in=still_open, ends_at=None).values_list("alert", flat=True)
     missing = sorted(set(still_open) - set(silenced))

@@ -47,7 +47,7 @@ def plan(*, channel_id: int, now: datetime) -> Decision:
         if not any(queries.is_to_plan(notification, now=now) for notification in notifications):
             return Decision.NOTHING_DUE
         if queries.is_at_its_limit(channel, now=now):
-            return decide(is_at_limit=True, deferral=None)
+            return Decision.AT_LIMIT
         decided = _decide_each(notifications, now=now)
         if silenced := _without_moot_reminders(_defer(decided)):
             _record_silenced(silenced, channel=channel, now=now)
@@ -65,7 +65,7 @@ _Decided = tuple[Notification, Decision, domain.Deferral | None]
 
 
 def _decide_each(notifications: Sequence[Notification], *, now: datetime) -> list[_Decided]:
-    """Return what is decided about each notification of a channel within its limit, with what defers it."""
+    """Return the decision on each notification of a channel within its limit, with what defers it."""
     alert_ids = {notification.event.alert_id for notification in notifications}
     silences = queries.silences_in_force(now=now, alert_ids=alert_ids)
     deferrals = [queries.deferral_now(one, silences=silences, now=now) for one in notifications]
@@ -76,8 +76,8 @@ def _decide_each(notifications: Sequence[Notification], *, now: datetime) -> lis
 
 
 def _defer(decided: Sequence[_Decided]) -> list[Notification]:
-    """Move the due time of each notification that something defers to the end of that, and return those whose alert was
-    silenced until it is over, and is."""
+    """Move the due time of each deferred notification to the end of what defers it. Return those that are not sent,
+    since their alert was silenced until it is over, and is over now."""
     deferred = []
     for notification, _, deferral in decided:
         if deferral is None:
@@ -105,7 +105,7 @@ def _defer(decided: Sequence[_Decided]) -> list[Notification]:
 
 
 def _record_silenced(notifications: Sequence[Notification], *, channel: Channel, now: datetime) -> None:
-    """Write the message that is not sent of notifications of silenced alerts."""
+    """Write the message that records notifications of silenced alerts. Nobody is sent it."""
     message = Message(channel=channel, status=Message.Status.SILENCED, next_attempt_at=now, created_at=now)
     items = list(_items_of(notifications, channel=channel))
     message.items = [domain.as_data(one) for one in items]

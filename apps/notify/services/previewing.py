@@ -79,7 +79,7 @@ def would_send(*, channel: Channel, event: AlertEvent, now: datetime) -> WouldSe
     message.subject, message.text = compose_message(message, items, channel=channel)
     silences = queries.silences_in_force(now=now, alert_ids=[event.alert.pk])
     deferral = queries.deferral_now(notification, silences=silences, now=now)
-    # One that is about to be made has no owner yet, and has sent nothing.
+    # A channel that is not saved yet has no owner, and has sent nothing.
     is_made = channel.pk is not None
     decision = decide(
         refusal=queries.refusal_of(channel) if is_made else None,

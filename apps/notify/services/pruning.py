@@ -79,12 +79,15 @@ def _drop(over: QuerySet[Message]) -> int:
 
 def prune_silences(*, now: datetime, dry_run: bool = False) -> int:
     """Drop the silences that ended longer ago than messages are kept, and return how many; dry_run: how many would be
-    dropped. One that deferred a notification stays for as long as that does; one of an alert, for as long as the alert
-    is open or something about it is still to be planned, and as messages are kept after it was made."""
+    dropped.
+
+    A silence stays for as long as a notification that it deferred. One of an alert stays while the alert is open or a
+    notification about it is still to be planned, and for as long as messages are kept after it was created.
+    """
     since = kept_since(now=now)
     deferred = Notification.objects.filter(silence=OuterRef("pk"))
     unplanned = Notification.objects.filter(event__alert=OuterRef("alert"), message=None)
-    # By the clock of the silence: that of a recording's alert may be years behind.
+    # By created_at, since resolved_at is event time, which in a recording may be years ago.
     is_of_old_alert = Q(~Exists(unplanned), ends_at=None, alert__resolved_at__isnull=False, created_at__lt=since)
     over = Silence.objects.filter(Q(ends_at__lt=since) | is_of_old_alert, ~Exists(deferred)).order_by("ends_at", "pk")
     if dry_run:

@@ -52,9 +52,10 @@ def create_silence(
     alert: Alert | None = None,
     **match: Any,
 ) -> Silence:
-    """Return a new silence. alert: until this one is over, which must be open; then there is no end. match: owner,
-    rule, asset, severity, each of which may be left out. Raises ValidationError."""
-    # Its lock: else it could resolve meanwhile, and its resolution, which nobody has silenced yet, would not be sent.
+    """Return a new silence. alert: an open alert, which is silenced until it is over; ends_at is left out then. match:
+    owner, rule, asset, severity, each of which may be left out. Raises ValidationError."""
+    # The alert is locked while it is silenced. If it could resolve meanwhile, its resolution would not be sent, though
+    # the alert was over before anybody had silenced it.
     if alert is not None and not lock_open_alerts([alert.pk]):
         raise ValidationError({"alert": "It is over already."})
     silence = Silence(author=author, starts_at=starts_at, ends_at=ends_at, comment=comment, alert=alert, **match)
@@ -76,8 +77,12 @@ def end_silences(*, silences: Iterable[Silence], now: datetime) -> int:
 
 
 def release_silenced(*, now: datetime) -> int:
-    """Make due what silences of alerts deferred that are over by now, so that planning records it as silenced, and
-    return how many notifications those are. A plan that began before its alert was over may have deferred it since."""
+    """Make due the notifications that wait for the end of an alert that is over now, and return how many they are.
+    Planning then records them as silenced.
+
+    Each tick calls this. The transaction that resolves an alert could not: a planner that runs at the same time may
+    defer a notification afterwards.
+    """
     waiting = Notification.objects.filter(message=None, due_at=None, event__alert__resolved_at__isnull=False)
     return waiting.update(due_at=now)
 

@@ -1,4 +1,4 @@
-"""The options of providers. Each declares its own; checks, set-up files and the form of a feed read them there."""
+"""The options of providers. Each provider declares its own; checks, set-up files and the form of a feed read that."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +15,8 @@ class Option:
     type: str, int or float, dict of a mapping, list of a list; default: None where it may be left out without one;
     lowest, highest: of a number, both allowed; choices: all that it may be; pattern: of the whole of a text; must: what
     it must be or do, as words after "must", where type, bounds and choices do not say it; check: raises
-    ProviderMisconfigured for what is wrong beyond those; nested: of a mapping or a list, int or float where a number
-    stands, as it is nested.
+    ProviderMisconfigured for what is wrong beyond those; nested: the form of a mapping or a list that has numbers,
+    with int or float in their places, like [{"percent": float}].
     """
 
     name: str
@@ -35,7 +35,7 @@ class Option:
 
     @property
     def number_type(self) -> Any:
-        """Return int or float of a number, the nested form of what holds numbers, else None."""
+        """Return int or float of a number, `nested` of a mapping or a list, None of a text."""
         return self.type if self.type in (int, float) else self.nested
 
     def fault_of(self, value: Any) -> str:

@@ -2,5 +2,5 @@
 
 DATE_FORMAT = "Y-m-d"
 TIME_FORMAT = "H:i:s"
-# With what the zone of the reader is called.
+# T is the name of the reader's time zone.
 DATETIME_FORMAT = "Y-m-d H:i:s T"

@@ -208,6 +208,33 @@ def test_movements_of_b3_give_income_and_say_what_they_leave_out():
     assert (found.row_count, dict(found.reasons())[found.left_out[3].message]) == (14, [6, 7, 8])
 
 
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (("Desdobro", "Desdobramento", "Grupamento"), "the file has a quantity and no ratio."),
+        (
+            ("Incorporação", "Cisão", "Conversão", "Permuta"),
+            "the file has neither the ratio nor the share of the cost.",
+        ),
+        (("Transferência - Liquidação", "COMPRA / VENDA", "Compra", "Venda"), "it repeats a trade"),
+        (("Empréstimo", "Empréstimo - Liquidação"), "lent shares stay yours."),
+        (("Transferência",), "it moves between institutions."),
+        (
+            (
+                *("Direitos de Subscrição - Exercido", "Cessão de Direitos", "Solicitação de Subscrição"),
+                *("Recibo de Subscrição", "Subscrição"),
+            ),
+            "a right to buy has no cost in the file.",
+        ),
+    ],
+)
+def test_each_movement_of_b3_that_is_left_out_says_why(names, why):
+    found = read(MOVEMENTS, *(f"Credito,02/01/2026,{name},ITSA4 - ITAUSA,XP,2,1,2" for name in names))
+    assert (found.rows, found.errors) == ([], [])
+    reasons = [one.message.partition(": ") for one in found.left_out]
+    assert [(name, text[: len(why)]) for name, _, text in reasons] == [(name, why) for name in names]
+
+
 def test_corporate_events_of_b3_that_the_file_says_enough_of():
     found = read(
         MOVEMENTS,

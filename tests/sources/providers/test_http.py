@@ -1,4 +1,4 @@
-""""""
+"""What each answer of a server is read as: its values, or the failure that its status, headers and body mean."""
 
 import gzip
 import logging

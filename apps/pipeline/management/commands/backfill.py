@@ -64,7 +64,7 @@ class Command(BaseCommand):
             )
             self._run(backfill, origin)
         except (BackfillRefused, CannotAsk) as error:
-            refuse("backfill", str(error), status=2)
+            refuse("backfill", str(error))
         except OperationalError as error:
             text = str(error).splitlines()[0]
             refuse("backfill", f"the database is busy or away; what was stored stands; {AGAIN}: {text}", status=1)
@@ -89,9 +89,9 @@ class Command(BaseCommand):
                 )
                 backfill, fence = step.backfill, step.fence
                 if backfill.fence != fence:
-                    refuse("backfill", "another process is at it; see its progress there", status=2)
+                    refuse("backfill", "another process is at it; see its progress there")
                 if step.outcome is Outcome.REFUSED:
-                    refuse("backfill", describe_failure(origin.provider, backfill.failure), status=2)
+                    refuse("backfill", describe_failure(origin.provider, backfill.failure))
                 repeated += step.repeated
                 rejected.update(step.rejected)
                 if step.outcome is Outcome.FINISHED:
