@@ -140,8 +140,8 @@ def called(ask, path, id, *, user, own):
         place[key] = dict(place[key][0] if key == "transactions" else place[key])
         place = place[key]
     place[keys[-1]] = id
-    defined = ", ".join(f"${one}: {definition.type}" for one, definition in field.args.items())
-    given = ", ".join(f"{one}: ${one}" for one in field.args)
+    defined = ", ".join(f"${one}: {field.args[one].type}" for one in values)
+    given = ", ".join(f"{one}: ${one}" for one in values)
     return ask(f"mutation ({defined}) {{ {name}({given}) {everything(field.type)} }}", values, user=user)
 
 

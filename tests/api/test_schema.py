@@ -2,11 +2,25 @@
 
 from inspect import getsource
 
-from graphql import GraphQLNonNull, build_schema
+from graphql import GraphQLInputField, GraphQLNonNull, Undefined, build_schema
 
 from apps.api.graphql.schema import print_schema_text, schema
 from apps.api.management.commands.graphql_schema import SCHEMA_FILE
 from tests.api.asking import MUTATION, QUERY, SUBSCRIPTION, object_types
+
+
+def fields_of_types():
+    """Return "Type.field" and its definition, of each type of ours, those of inputs too."""
+    return [
+        (f"{kind}.{name}", field)
+        for kind, definition in schema.type_map.items()
+        if not kind.startswith("__")
+        for name, field in getattr(definition, "fields", {}).items()
+    ]
+
+
+def arguments_of(fields):
+    return [(f"{name}({key})", one) for name, field in fields for key, one in getattr(field, "args", {}).items()]
 
 
 def test_the_file_is_the_schema():
@@ -20,19 +34,19 @@ def test_every_type_says_what_it_is():
 
 
 def test_every_field_and_every_argument_says_what_it_is():
-    fields = [
-        (f"{kind}.{name}", field)
-        for kind, definition in schema.type_map.items()
-        if not kind.startswith("__")
-        for name, field in getattr(definition, "fields", {}).items()
-    ]
-    arguments = [
-        (f"{name}({argument})", definition)
-        for name, field in fields
-        for argument, definition in getattr(field, "args", {}).items()
-    ]
+    fields = fields_of_types()
+    arguments = arguments_of(fields)
     assert len(fields) > 300
     assert [name for name, one in [*fields, *arguments] if not one.description] == []
+
+
+def test_what_has_a_default_takes_no_null():
+    """Left out, it is its default; a null would be a value that no resolver expects."""
+    fields = fields_of_types()
+    inputs = [(name, field) for name, field in fields if isinstance(field, GraphQLInputField)]
+    with_default = [(name, one) for name, one in [*inputs, *arguments_of(fields)] if one.default_value is not Undefined]
+    assert len(with_default) > 20
+    assert [name for name, one in with_default if not isinstance(one.type, GraphQLNonNull)] == []
 
 
 def test_no_root_field_takes_the_others_down_with_it():
@@ -67,11 +81,11 @@ def test_every_argument_is_one_that_is_checked_before_execution():
         for field in schema.type_map[kind].fields.values()
         for name, argument in field.args.items()
     }
-    assert {(name, kind) for name, kind in arguments if kind != "Boolean"} == {
+    assert {(name, kind) for name, kind in arguments if kind.strip("!") != "Boolean"} == {
         ("asset", "AssetId!"),
         ("asset", "AssetId"),
         ("of", "PortfolioSum!"),
-        ("newer", "Int"),
+        ("newer", "Int!"),
         ("before", "Date"),
         ("at", "DateTime"),
         ("portfolio", "UUID!"),
@@ -82,7 +96,7 @@ def test_every_argument_is_one_that_is_checked_before_execution():
         ("until", "DateTime"),
         ("order", "NameOrder"),
         ("order", "TimeOrder"),
-        ("limit", "Int"),
+        ("limit", "Int!"),
         ("query", "LogsQuery"),
         ("query", "MetricsQuery!"),
         ("query", "String!"),
@@ -90,8 +104,8 @@ def test_every_argument_is_one_that_is_checked_before_execution():
         ("stepSeconds", "Int"),
         ("traceId", "String"),
         ("after", "String"),
-        ("resolution", "CandleResolution"),
+        ("resolution", "CandleResolution!"),
         ("state", "AlertState"),
-        ("first", "PageSize"),
+        ("first", "PageSize!"),
         *(("id", kind) for kind in ("AssetId!", "FeedId!", "NodeId!", "UUID!")),
     }

@@ -311,10 +311,12 @@ def test_a_page_size_that_is_none_is_refused_in_a_variable(ask, ada, size):
     )
 
 
-def test_a_page_size_of_null_is_the_default(ask, ada):
+def test_a_page_size_that_is_left_out_is_the_default_and_null_is_refused(ask, ada):
     make_feed(*(f"A{number}" for number in range(30)))
-    response = ask("{ assets(first: null) { edges { node { symbol } } } }")
-    assert len(response.json()["data"]["assets"]["edges"]) == 20
+    query = "query ($first: PageSize) { assets(first: $first) { edges { node { symbol } } } }"
+    assert len(ask(query).json()["data"]["assets"]["edges"]) == 20
+    assert refusal(ask(query, {"first": None})) == "BAD_USER_INPUT"
+    assert refusal(ask("{ assets(first: null) { edges { node { symbol } } } }")) == "GRAPHQL_VALIDATION_FAILED"
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "WyJBIl0", "WyJBIl0:x", "é", "a" * 5_000, "::", "."])

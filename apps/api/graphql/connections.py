@@ -31,18 +31,14 @@ class Paging(NamedTuple):
     """Which page of a list is asked for: the arguments that every field with pages has. order: None is the list's
     own."""
 
-    first: int | None = None
+    first: int = PAGE_DEFAULT
     after: str | None = None
     order: Any = None
 
     @property
-    def size(self) -> int:
-        return self.first or PAGE_DEFAULT
-
-    @property
     def limit(self) -> int:
         """Return how many rows to read: one more says that there is a next page."""
-        return self.size + 1
+        return self.first + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +121,9 @@ class Page:
 
     def __init__(self, rows: Sequence[Model], *, order: Order, context: Context, paging: Paging) -> None:
         self.order, self.context = order, context
-        self.edges = [Edge(row, self) for row in rows[: paging.size]]
+        self.edges = [Edge(row, self) for row in rows[: paging.first]]
         self.page_info = self
-        self.has_next_page = len(rows) > paging.size
+        self.has_next_page = len(rows) > paging.first
         self.has_previous_page = paging.after is not None
 
     @property
@@ -184,7 +180,7 @@ def pages_of(connection_type: Any, *, by: Any = None, **arguments: Any) -> graph
         )
     return graphene.Field(
         connection_type,
-        first=PageSize(default_value=PAGE_DEFAULT, description=f"How many rows: 1 to {PAGE_LARGEST}."),
+        first=PageSize(required=True, default_value=PAGE_DEFAULT, description=f"How many rows: 1 to {PAGE_LARGEST}."),
         after=graphene.String(description="A cursor of this list in this order: the page begins behind it."),
         **arguments,
     )

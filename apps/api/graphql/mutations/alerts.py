@@ -21,7 +21,7 @@ class AcknowledgeAlert(Mutation):
 
     class Arguments:
         id = UUID(required=True, description="Id of an alert that you may see.")
-        note = graphene.String(default_value="", description="What you found, or what you do about it.")
+        note = graphene.String(required=True, default_value="", description="What you found, or what you do about it.")
 
     permission = "alerts.change_alert"
     alert = graphene.Field(Alert, description="The row after the change.")

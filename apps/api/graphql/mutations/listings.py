@@ -22,8 +22,8 @@ class AddListing(Creation):
         external_id = graphene.String(required=True, description="What the provider calls it, like bitcoin at CoinCap.")
         symbol = graphene.String(required=True, description="Symbol of the asset.")
         feed = graphene.String(description="Name of the feed, where the asset may be new.")
-        name = graphene.String(default_value="", description="Of a new asset.")
-        currency = graphene.String(default_value="", description="Of a new asset's price.")
+        name = graphene.String(required=True, default_value="", description="Of a new asset.")
+        currency = graphene.String(required=True, default_value="", description="Of a new asset's price.")
 
     for_staff = True
     permission = "sources.add_listing"

@@ -74,7 +74,7 @@ class CreatePortfolio(Creation):
         base_currency = graphene.String(required=True, description=_BASE_CURRENCY)
         method = LotMethod(description="FIFO where it is left out.")
         tracks_cash = graphene.Boolean(
-            default_value=False, description="Whether balances of cash belong to it. It stays so."
+            required=True, default_value=False, description="Whether balances of cash belong to it. It stays so."
         )
 
     permission = "portfolios.add_portfolio"

@@ -134,7 +134,9 @@ class Asset(graphene.ObjectType):
     )
     candles = pages_of(
         CandleConnection,
-        resolution=CandleResolution(default_value=CandleResolution.HOUR, description="Of a minute, an hour or a day."),
+        resolution=CandleResolution(
+            required=True, default_value=CandleResolution.HOUR, description="Of a minute, an hour or a day."
+        ),
         description="Its prices of minutes that are over, newest first. Minutes are kept for a while.",
     )
     quotes = pages_of(
@@ -438,6 +440,7 @@ class MarketSubscription(graphene.ObjectType):
         ),
         after=graphene.String(description="A cursor: quotes behind it come first. Else those from now on."),
         conflate=graphene.Boolean(
+            required=True,
             default_value=False,
             description="Of several quotes of an asset that wait to be sent, send the newest alone.",
         ),

@@ -142,14 +142,14 @@ class MonitoringQuery(graphene.ObjectType):
         query=LogsQuery(description="Filters of the lines; by default all lines."),
         range=TimeRange(description=f"{_RANGE_OF_LOGS} With `traceId`, the last day."),
         trace_id=graphene.String(description="Lines of this trace alone: its 32 digits."),
-        limit=graphene.Int(default_value=loki.LINES_DEFAULT, description=_LIMIT),
+        limit=graphene.Int(required=True, default_value=loki.LINES_DEFAULT, description=_LIMIT),
         description="Log lines of all processes, from Loki. For operators: they are about every owner's rows.",
     )
     logql = graphene.Field(
         Logs,
         query=graphene.String(required=True, description="LogQL that gives lines, of at most 2000 characters."),
         range=TimeRange(description=_RANGE_OF_LOGS),
-        limit=graphene.Int(default_value=loki.LINES_DEFAULT, description=_LIMIT),
+        limit=graphene.Int(required=True, default_value=loki.LINES_DEFAULT, description=_LIMIT),
         description="The log lines that a LogQL query selects. For superusers.",
     )
 

@@ -222,7 +222,7 @@ class NotifyQuery(graphene.ObjectType):
     channels = pages_of(ChannelConnection, description="Your channels, by name; a superuser's are everybody's.")
     messages = pages_of(
         MessageConnection,
-        inbox_only=graphene.Boolean(default_value=False, description="Only what your inboxes hold."),
+        inbox_only=graphene.Boolean(required=True, default_value=False, description="Only what your inboxes hold."),
         description="Messages to your channels, newest first; a superuser's are everybody's.",
     )
 

@@ -197,14 +197,16 @@ class PortfoliosQuery(graphene.ObjectType):
         portfolio=UUID(required=True, description="Id of a portfolio of yours."),
         of=PortfolioSum(required=True, description="Which sum."),
         asset=AssetId(description="Only the parts that are of this asset; a flow is of none."),
-        newer=graphene.Int(default_value=0, description="So many of the newest parts are left out: for the next page."),
+        newer=graphene.Int(
+            required=True, default_value=0, description="So many of the newest parts are left out: for the next page."
+        ),
         description=f"The transactions of which a sum of a portfolio is made, newest first, {PARTS_MOST} at a time. "
         "Null: there is no such portfolio of yours, or no such asset. At most "
         f"{SUMS_MOST} are answered in one request.",
     )
 
     def resolve_sum_parts(
-        root: None, info: Any, portfolio: PythonUUID, of: Any, asset: str | None = None, newer: int = 0
+        root: None, info: Any, portfolio: PythonUUID, of: Any, newer: int, asset: str | None = None
     ) -> SumParts | None:
         context = info.context
         rows = portfolios_seen_by(context.owner())
