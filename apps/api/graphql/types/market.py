@@ -185,9 +185,7 @@ class Asset(graphene.ObjectType):
         return info.context.load(_refused_listings, asset.pk)
 
     def resolve_candles(asset: AssetRow, info: Any, resolution: Any, **paging: Any) -> Any:
-        # Null where the query says so.
-        resolution = (resolution or CandleResolution.HOUR).value
-        return info.context.load(_candles_of_assets, asset.pk, resolution, Paging(**paging))
+        return info.context.load(_candles_of_assets, asset.pk, resolution.value, Paging(**paging))
 
     def resolve_quotes(
         asset: AssetRow, info: Any, since: datetime | None = None, until: datetime | None = None, **paging: Any

@@ -8,7 +8,7 @@ from uuid import UUID as PythonUUID
 import graphene
 from django.utils import timezone
 
-from apps.api.graphql.connections import NameOrder, Page, Paging, TimeOrder, connection, page, pages_by, pages_of
+from apps.api.graphql.connections import NameOrder, Order, Page, Paging, TimeOrder, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.nodes import Node, among, is_node, public_id
 from apps.api.graphql.scalars import UUID, AssetId, DateTime, Decimal, enum
@@ -19,6 +19,7 @@ from apps.api.graphql.types.portfolio_figures import (
     LotConnection,
     PositionWorth,
     Worth,
+    all_positions,
     lots_by_position,
     position_worths,
     used_prices,
@@ -38,7 +39,7 @@ from apps.portfolios.domain.transactions import Event, Kind, Method
 from apps.portfolios.models import Portfolio as PortfolioRow
 from apps.portfolios.models import Position as PositionRow
 from apps.portfolios.models import Transaction as TransactionRow
-from apps.portfolios.queries import portfolios_seen_by, positions_in, transactions_in, transactions_seen_by
+from apps.portfolios.queries import portfolios_seen_by, transactions_in, transactions_seen_by
 from apps.portfolios.services import ledger_now
 from apps.portfolios.sums import PARTS_MOST
 from apps.portfolios.used import MOVES
@@ -248,8 +249,15 @@ class PortfoliosQuery(graphene.ObjectType):
 
 
 def _positions(context: Context, portfolio_ids: list[int], paging: Paging) -> Mapping[int, Page]:
-    rows = positions_in(portfolio_ids)
-    return pages_by("portfolio_id", PositionConnection, rows, context, keys=portfolio_ids, paging=paging)
+    order: Order = PositionConnection.order
+    [behind] = order.place(paging.after, context) or [None]
+    return {
+        key: Page(
+            [one for one in rows if behind is None or one.asset_id > int(behind)],
+            order=order, context=context, paging=paging,
+        )
+        for key, rows in all_positions(context, portfolio_ids).items()
+    }  # fmt: skip
 
 
 def _transactions(context: Context, portfolio_ids: list[int], paging: Paging) -> Mapping[int, Page]:
