@@ -1,8 +1,8 @@
 """Portfolios: what their owners hold, and the transactions that it comes from."""
 
 from collections.abc import Mapping
-from datetime import UTC, date, timedelta
-from typing import Any
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID as PythonUUID
 
 import graphene
@@ -34,12 +34,12 @@ from apps.api.graphql.types.portfolio_sums import (
     sum_parts,
 )
 from apps.api.graphql.types.rules import usernames
-from apps.market.queries import assets_named
+from apps.market.queries import assets_known_as, assets_named
 from apps.portfolios.domain.transactions import Event, Kind, Method
 from apps.portfolios.models import Portfolio as PortfolioRow
 from apps.portfolios.models import Position as PositionRow
 from apps.portfolios.models import Transaction as TransactionRow
-from apps.portfolios.queries import portfolios_seen_by, transactions_in, transactions_seen_by
+from apps.portfolios.queries import concerning, portfolios_seen_by, transactions_in, transactions_seen_by
 from apps.portfolios.services import ledger_now
 from apps.portfolios.sums import PARTS_MOST
 from apps.portfolios.used import MOVES
@@ -140,6 +140,15 @@ is_node(Transaction, TransactionRow, among(lambda context: transactions_seen_by(
 TransactionConnection = connection(Transaction, fields=["at", "pk"], by=TimeOrder, is_descending=True)
 
 
+class Chosen(NamedTuple):
+    """Which transactions of a portfolio are asked for. None: whatever they have there."""
+
+    asset: str | None
+    kind: str | None
+    since: datetime | None
+    until: datetime | None
+
+
 class Portfolio(graphene.ObjectType):
     """Transactions of one owner that are valued together."""
 
@@ -155,7 +164,14 @@ class Portfolio(graphene.ObjectType):
     created_at = graphene.Field(DateTime, required=True, description="When it was created.")
     worth = graphene.Field(Worth, description="The value of the portfolio now, with its parts.")
     positions = pages_of(PositionConnection, description="Its open and closed positions, one per asset.")
-    transactions = pages_of(TransactionConnection, description="Newest first.")
+    transactions = pages_of(
+        TransactionConnection,
+        asset=AssetId(description="Only those that concern this asset."),
+        kind=TransactionKind(description="Only those of this kind."),
+        since=DateTime(description="Only those from this moment on."),
+        until=DateTime(description="Only those before this moment."),
+        description="Newest first.",
+    )
 
     def resolve_owner(portfolio: PortfolioRow, info: Any) -> Any:
         return info.context.load(usernames, portfolio.owner_id)
@@ -166,8 +182,17 @@ class Portfolio(graphene.ObjectType):
     def resolve_positions(portfolio: PortfolioRow, info: Any, **paging: Any) -> Any:
         return info.context.load(_positions, portfolio.pk, Paging(**paging))
 
-    def resolve_transactions(portfolio: PortfolioRow, info: Any, **paging: Any) -> Any:
-        return info.context.load(_transactions, portfolio.pk, Paging(**paging))
+    def resolve_transactions(
+        portfolio: PortfolioRow,
+        info: Any,
+        asset: str | None = None,
+        kind: Any = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        **paging: Any,
+    ) -> Any:
+        chosen = Chosen(asset, kind.value if kind is not None else None, since, until)
+        return info.context.load(_transactions, portfolio.pk, chosen, Paging(**paging))
 
 
 is_node(Portfolio, PortfolioRow, among(lambda context: portfolios_seen_by(context.owner())))
@@ -260,6 +285,15 @@ def _positions(context: Context, portfolio_ids: list[int], paging: Paging) -> Ma
     }  # fmt: skip
 
 
-def _transactions(context: Context, portfolio_ids: list[int], paging: Paging) -> Mapping[int, Page]:
+def _transactions(context: Context, portfolio_ids: list[int], chosen: Chosen, paging: Paging) -> Mapping[int, Page]:
     rows = transactions_in(portfolio_ids)
+    if chosen.asset is not None:
+        asset = assets_known_as([chosen.asset], reader=context.user).get(chosen.asset)
+        rows = concerning(rows, asset.pk) if asset is not None else rows.none()
+    if chosen.kind is not None:
+        rows = rows.filter(kind=chosen.kind)
+    if chosen.since is not None:
+        rows = rows.filter(at__gte=chosen.since)
+    if chosen.until is not None:
+        rows = rows.filter(at__lt=chosen.until)
     return pages_by("portfolio_id", TransactionConnection, rows, context, keys=portfolio_ids, paging=paging)
