@@ -90,6 +90,11 @@ def transactions_in(portfolio_ids: Collection[int]) -> QuerySet[TransactionRow]:
     return _with_names(TransactionRow.objects.filter(portfolio__in=portfolio_ids))
 
 
+def concerning(rows: QuerySet[TransactionRow], asset_id: int) -> QuerySet[TransactionRow]:
+    """Return those of the transactions that concern an asset: of it, to it, or with a fee in it."""
+    return rows.filter(Q(asset=asset_id) | Q(to_asset=asset_id) | Q(fee_asset=asset_id))
+
+
 def transactions_of_portfolio(portfolio: Portfolio, *, keys: Collection[int]) -> dict[int, TransactionRow]:
     """Return id -> transaction, of those that a ledger of the portfolio names: its own, and transfers to it. Whose they
     are is the caller's business."""
