@@ -73,8 +73,8 @@ class SignInAttempt(models.Model):
 
 
 class IdempotencyKey(models.Model):
-    """What a program of an owner has created under a key of its own, so that a repeat creates nothing more; kept for a
-    day.
+    """What a program, or a form of the site, has created for an owner under a key of its own, so that a repeat creates
+    nothing more; kept for a day.
 
     digest: of what was to be created; created: the id of what came of it, "" only within that transaction.
     """
