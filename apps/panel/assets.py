@@ -24,9 +24,11 @@ from apps.market.derived.models import DerivedFeed
 from apps.market.models import Asset, AssetAlias, Feed
 from apps.market.services import AssetStays, CorrectionRefused, refuse_to_move
 from apps.panel.asset_picker import AssetPicker
+from apps.panel.backfills import backfills_table, may_fetch_past, past_view
 from apps.panel.feed_health import refused_table
 from apps.panel.kit.health import HealthShown
 from apps.panel.kit.pages import ROWS_SHOWN, Chart, PageAdmin, Rows, Table, TagsField, page_link
+from apps.panel.listing_search import list_view, may_list, search_address, search_view
 from apps.panel.splits import PERMISSION, split_view
 from apps.pipeline import corrections
 from apps.pipeline.flow import move_asset
@@ -154,8 +156,10 @@ class AssetAdmin(HealthShown, PageAdmin):
 
     healths_of = staticmethod(asset_healths)
     form = AssetForm
-    actions = ["enter_split", "delete_quotes"]
+    actions = ["fetch_past", "find_listing", "enter_split", "delete_quotes"]
     buttons = actions
+    is_live = True
+    list_before_template = "panel/assets_how_to_add.html"
     empty_text = "No assets yet. Add one here, or load a file of feeds, assets and rules with manage.py load FILE."
     fields = [
         *("symbol", "name", "feed", "currency", "base_currency", "calendar", "signed", "tags"),
@@ -224,16 +228,43 @@ class AssetAdmin(HealthShown, PageAdmin):
         return ", ".join(asset.tags)
 
     def buttons_for(self, request: HttpRequest, row: Asset) -> Sequence[str]:
-        return self.buttons if row.feed_id is not None else []
+        return self.buttons if row.feed_id is not None else ["find_listing"]
 
     def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(partial(split_view, self))
-        picker = self.admin_site.admin_view(AssetPicker.as_view(admin_site=self.admin_site))
+        wrap = self.admin_site.admin_view
+        picker = wrap(AssetPicker.as_view(admin_site=self.admin_site))
         return [
-            path("<int:asset_id>/split/", view, name="market_asset_split"),
+            path("<int:asset_id>/split/", wrap(partial(split_view, self)), name="market_asset_split"),
+            path("<int:asset_id>/past/", wrap(partial(past_view, self)), name="market_asset_past"),
+            path("search/", wrap(partial(search_view, self)), name="market_asset_search"),
+            path("list/", wrap(partial(list_view, self)), name="market_asset_list"),
             path("pick/", picker, name="market_asset_pick"),
             *super().get_urls(),
         ]
+
+    def has_fetch_past_permission(self, request: HttpRequest) -> bool:
+        return may_fetch_past(request.user)
+
+    @admin.action(description="Fetch its past", permissions=["fetch_past"])
+    def fetch_past(self, request: HttpRequest, queryset: QuerySet[Asset]) -> HttpResponse | None:
+        """Open the page on which the past of the asset is asked for."""
+        assets = list(queryset[:2])
+        if len(assets) != 1:
+            self.say_refused(request, "Choose one asset to fetch its past.")
+            return None
+        return HttpResponseRedirect(reverse("admin:market_asset_past", args=[assets[0].pk]))
+
+    def has_find_listing_permission(self, request: HttpRequest) -> bool:
+        return may_list(request.user)
+
+    @admin.action(description="Find it at a provider", permissions=["find_listing"])
+    def find_listing(self, request: HttpRequest, queryset: QuerySet[Asset]) -> HttpResponse | None:
+        """Open the page on which a provider is searched for the asset."""
+        assets = list(queryset[:2])
+        if len(assets) != 1:
+            self.say_refused(request, "Choose one asset to find it at a provider.")
+            return None
+        return HttpResponseRedirect(search_address(assets[0]))
 
     def has_enter_split_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(PERMISSION)
@@ -309,8 +340,9 @@ class AssetAdmin(HealthShown, PageAdmin):
         states = states_watching(request.user, asset_id=row.pk)[:ROWS_SHOWN]
         alerts = alerts_of(request.user).filter(asset=row)[:ALERTS_SHOWN]
         refused = refused_table(request, [row], title="Refused listings: providers that give no price for it")
+        past = backfills_table(row) if request.user.has_perm("sources.view_backfill") else None
         return [
-            *([] if refused is None else [refused]),
+            *(table for table in (refused, past) if table is not None),
             Table(
                 title="Rules that watch it" if request.user.is_superuser else "Your rules that watch it",
                 headers=["rule", "owner", "state", in_zone("since"), "why"],

@@ -36,7 +36,7 @@ from apps.sources.services.listing import ListingRefused, add_listing
 from apps.sources.services.pushing import PushRefused, record_pushed
 from apps.sources.services.refusals import note_refusals
 from apps.sources.services.senders import Pushed
-from apps.sources.services.trying import NAMES_TRIED, try_source
+from apps.sources.services.trying import NAMES_TRIED, search_source, try_source
 
 __all__ = [
     "NAMES_TRIED",
@@ -73,6 +73,7 @@ __all__ = [
     "record_failure",
     "record_pushed",
     "release_backfill",
+    "search_source",
     "set_is_live",
     "take_backfill_step",
     "take_fetch_lease",

@@ -1,4 +1,4 @@
-"""Asks a source for a few quotes before its feed is saved. Nothing is stored."""
+"""Asks a source for a few quotes before its feed is saved, or what it has for some words. Nothing is stored."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from apps.market.domain import RawQuote
 from apps.sources import queries
 from apps.sources.models import FeedSource
 from apps.sources.providers.failures import failure_of, hint_on
-from apps.sources.providers.protocol import QuoteRequest
+from apps.sources.providers.protocol import QuoteRequest, SearchResult
 from apps.sources.providers.registry import PROVIDERS
 from apps.sources.services.feeds import describe_left_alone
 
@@ -30,9 +30,8 @@ def try_source(*, source: FeedSource, external_ids: Sequence[str], interval_seco
     its deadline and its checks of the address. A provider that is left alone is not asked. Nothing is stored, and no
     circuit counts it.
     """
-    circuit = queries.circuits_of([source]).get((source.provider, queries.address_of(source)))
-    if circuit is not None and queries.is_open(circuit, now=now):
-        return Tried(failure=describe_left_alone([circuit]))
+    if left_alone := _why_left_alone(source, now=now):
+        return Tried(failure=left_alone)
     provider = PROVIDERS[source.provider]
     slot = market_domain.slot_of(at=now, interval_seconds=interval_seconds)
     request = QuoteRequest(
@@ -47,7 +46,34 @@ def try_source(*, source: FeedSource, external_ids: Sequence[str], interval_seco
     try:
         answer = provider.fetch(request)
     except Exception as error:
-        reason = failure_of(error, facts={"provider": source.provider}).reason
-        hint = hint_on(reason, key_variables=[provider.key_variable])
-        return Tried(failure=f"{reason}: {hint}" if hint else reason)
+        return Tried(failure=_describe(error, source))
     return Tried(quotes=answer.quotes, refused=answer.refused)
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What a source has. failure: why it gave nothing, "" where it answered."""
+
+    results: Sequence[SearchResult] = ()
+    failure: str = ""
+
+
+def search_source(*, source: FeedSource, words: str, now: datetime) -> Searched:
+    """Ask a source, which need not be saved, what it has for some words; as `try_source` does."""
+    if left_alone := _why_left_alone(source, now=now):
+        return Searched(failure=left_alone)
+    try:
+        return Searched(PROVIDERS[source.provider].search(words, source.options))
+    except Exception as error:
+        return Searched(failure=_describe(error, source))
+
+
+def _why_left_alone(source: FeedSource, *, now: datetime) -> str:
+    circuit = queries.circuits_of([source]).get((source.provider, queries.address_of(source)))
+    return describe_left_alone([circuit]) if circuit is not None and queries.is_open(circuit, now=now) else ""
+
+
+def _describe(error: Exception, source: FeedSource) -> str:
+    reason = failure_of(error, facts={"provider": source.provider}).reason
+    hint = hint_on(reason, key_variables=[PROVIDERS[source.provider].key_variable])
+    return f"{reason}: {hint}" if hint else reason
