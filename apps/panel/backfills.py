@@ -89,8 +89,8 @@ def past_view(page: PageAdmin, request: HttpRequest, asset_id: int) -> HttpRespo
         **page.admin_site.each_context(request),
         "title": f"The past of {asset}",
         "opts": page.opts,
-        "question": f"From when on is the past of {asset} fetched? {origin.provider.slug} is asked page by page, within "
-        "its limits. Workers go on with it, and the page of the asset shows how far it is.",
+        "question": f"From when on is the past of {asset} fetched? {origin.provider.slug} is asked page by page, "
+        "within its limits. Workers go on with it, and the page of the asset shows how far it is.",
         "what": "Fetch its past",
         "variant": "primary",
         "form": form,

@@ -158,7 +158,7 @@ def test_the_past_is_asked_for_and_its_progress_is_followed(client, operator, fe
     assert (backfill.asset, backfill.provider, backfill.is_asked) == (asset, "coincap", True)
     assert f"{backfill.since:%Y-%m-%d %H:%M}" == f"{since:%Y-%m-%d %H:%M}"
     assert "coincap is asked for the past of BTC-USD from" in answer.text
-    Backfill.objects.update(reached=backfill.since + (backfill.until - backfill.since) / 2, accepted=3_400, calls=5)
+    Backfill.objects.update(reached=backfill.since + 0.505 * (backfill.until - backfill.since), accepted=3_400, calls=5)
     live = client.get(reverse("admin:market_asset_live", args=[asset.pk]))
     assert "50 %, 3\u202f400 quotes, 5 calls" in live.text
 

@@ -32,8 +32,8 @@ class Slack:
         Setting(
             "url",
             "Webhook URL",
-            "At https://api.slack.com/apps create an app in your workspace, switch on Incoming Webhooks, add one to the "
-            "channel that is notified, and copy its URL, like https://hooks.slack.com/services/T…/B…/…",
+            "At https://api.slack.com/apps create an app in your workspace, switch on Incoming Webhooks, add one to "
+            "the channel that is notified, and copy its URL, like https://hooks.slack.com/services/T…/B…/…",
             is_secret=True,
         ),
     )
