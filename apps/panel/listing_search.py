@@ -78,7 +78,7 @@ def _search(request: HttpRequest, *, provider: str, search: str, asset: str) -> 
         source = FeedSource(provider=provider, options=options_for(PROVIDERS[provider]))
     except CannotAsk as error:
         return None, str(error)
-    searched = search_source(source=source, words=search, now=timezone.now())
+    searched = search_source(source=source, text=search, now=timezone.now())
     if searched.failure:
         return None, f"{provider} gave nothing: {searched.failure}"
     ids = [one.external_id for one in searched.results]

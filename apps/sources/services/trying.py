@@ -58,12 +58,12 @@ class Searched:
     failure: str = ""
 
 
-def search_source(*, source: FeedSource, words: str, now: datetime) -> Searched:
+def search_source(*, source: FeedSource, text: str, now: datetime) -> Searched:
     """Ask a source, which need not be saved, what it has for some words; as `try_source` does."""
     if left_alone := _why_left_alone(source, now=now):
         return Searched(failure=left_alone)
     try:
-        return Searched(PROVIDERS[source.provider].search(words, source.options))
+        return Searched(PROVIDERS[source.provider].search(text, source.options))
     except Exception as error:
         return Searched(failure=_describe(error, source))
 
