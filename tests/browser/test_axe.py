@@ -18,6 +18,8 @@ NO_PAGES = {
     *("logout", "watch_asset", "series_preview", "admin/login/", "site:login", "site:jsi18n", "site:search"),
     "password_reset_confirm",
     *("backtests.BacktestRun:backtests_backtestrun_status", "market.DerivedSeries:market_derivedseries_add"),
+    # The past of an asset leads back to its page where its feed has none; else it is a form like that of a split.
+    *(f"market.Asset:market_asset_{name}" for name in ("live", "past")),
     *(f"market.Feed:market_feed_{name}" for name in ("test_fetch", "test_fetch_new")),
     *(f"notify.Channel:notify_channel_{name}" for name in ("live", "preview", "preview_new")),
     *(f"rules.Rule:rules_rule_{name}" for name in ("condition", "past", "preview", "sample")),

@@ -59,7 +59,7 @@ class Searched:
 
 
 def search_source(*, source: FeedSource, text: str, now: datetime) -> Searched:
-    """Ask a source, which need not be saved, what it has for some words; as `try_source` does."""
+    """Ask a source, which need not be saved, what it has for a text, as `try_source` does."""
     if left_alone := _why_left_alone(source, now=now):
         return Searched(failure=left_alone)
     try:
