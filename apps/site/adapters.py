@@ -1,6 +1,7 @@
 """What allauth asks this site: how secrets are encrypted, who the single sign-on provider is, how it is called."""
 
 from functools import partial
+from threading import BoundedSemaphore
 from typing import Any
 
 import requests
@@ -20,8 +21,13 @@ from apps.notify.transports.protocol import TransportFailure
 from apps.outbound import CONNECT_SECONDS, Session, Wire, target_of, within
 
 CALL_SECONDS = 5.0
+# Of one process, so that a slow provider leaves threads to the other pages. A call waits so long for its turn.
+CALLS_AT_ONCE = 4
+TURN_SECONDS = 1.0
 ANSWER_LARGEST_BYTES = 1_000_000
 _CHUNK_BYTES = 65_536
+
+_calls = BoundedSemaphore(CALLS_AT_ONCE)
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -29,6 +35,11 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return False
+
+    def login(self, request: HttpRequest, user: Any) -> None:
+        super().login(request, user)
+        # Before somebody is signed in, a session may be shorter.
+        request.session.set_expiry(None)
 
     def add_message(self, *args: Any, **kwargs: Any) -> None:
         """Say nothing: the page to which signing in leads says it."""
@@ -87,6 +98,8 @@ class ProviderSession(requests.Session):
         target = target_of(url)
         if issuer.scheme == "https" != target.scheme:
             raise requests.RequestException(f"the URL leads to {target.host} without TLS")
+        if not _calls.acquire(timeout=TURN_SECONDS):
+            raise requests.RequestException(f"{target.host}: too many calls at once")
         failure = "could not be reached"
         try:
             exchange = partial(_exchange, method=method, url=url, places=places, options=options)
@@ -97,6 +110,8 @@ class ProviderSession(requests.Session):
             failure = str(error)
         except (OSError, HTTPError, ValueError):
             pass
+        finally:
+            _calls.release()
         # Raised out here: in a handler above it would carry the address as its context.
         raise requests.RequestException(f"{target.host}: {failure}")
 

@@ -72,6 +72,9 @@ def single_sign_on(request: HttpRequest) -> HttpResponse:
     target = request.GET.get("next", "")
     is_here = url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure())
     nonce = secrets.token_urlsafe(32)
+    if not request.user.is_authenticated:
+        # Anybody may come here, and each leaves a session.
+        request.session.set_expiry(statekit.STATE_TTL)
     try:
         return provider.redirect(
             request,

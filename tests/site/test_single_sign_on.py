@@ -121,6 +121,15 @@ def test_the_session_is_a_new_one_from_signing_in_on(client, provider):
     assert client.session.session_key != before
 
 
+def test_the_session_is_short_until_somebody_is_signed_in(client, provider, settings):
+    address = client.get(START)["Location"]
+    assert client.session.get_expiry_age() == 600
+    client.get(BACK, provider.authorize(address))
+    assert client.session.get_expiry_age() == settings.SESSION_COOKIE_AGE
+    client.get(START)
+    assert client.session.get_expiry_age() == settings.SESSION_COOKIE_AGE
+
+
 def test_whoever_is_signed_in_as_somebody_else_is_not_any_more(client, provider):
     client.force_login(make_owner("eva"))
     go(client, provider)
@@ -409,6 +418,19 @@ def test_a_provider_that_is_slow_is_not_waited_for(client, provider, monkeypatch
     began = time.monotonic()
     assert client.get(START).status_code == 503
     assert time.monotonic() - began < 1
+
+
+def test_a_slow_provider_takes_a_few_threads_and_no_more(client, provider, monkeypatch):
+    monkeypatch.setattr(adapters, "TURN_SECONDS", 0.01)
+    for _ in range(adapters.CALLS_AT_ONCE):
+        adapters._calls.acquire()
+    try:
+        assert client.get(START).status_code == 503
+        assert provider.calls == []
+    finally:
+        for _ in range(adapters.CALLS_AT_ONCE):
+            adapters._calls.release()
+    assert client.get(START).status_code == 302
 
 
 def test_a_discovery_document_of_another_issuer_is_refused(client, provider):
