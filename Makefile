@@ -6,11 +6,12 @@ LOCK := .venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11
 # celery-exporter runs on 3.11 and 3.12 alone: make EXPORTER_PYTHON=python3.12 monitor
 EXPORTER_PYTHON ?= $(PYTHON)
 EXPORTER := compose/celery-exporter
+STRAWBERRY := tests/benchmarks/strawberry
 # Blank is the default of each: SQLite, the broker in the process, the cache in the process.
 EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 
 .DEFAULT_GOAL := help
-.PHONY: help env up down backup restore compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter dev monitor flower check test coverage faults bench lint lock release clean
+.PHONY: help env up down backup restore compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter strawberry dev monitor flower check test coverage faults bench lint lock release clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -51,6 +52,8 @@ prometheus-versions: ## Have promtool and amtool of newer Debians, unpacked in v
 
 celery-exporter: .venv-celery-exporter/.installed ## Have celery-exporter, in an environment of its own
 
+strawberry: .venv-strawberry/.installed ## Have Strawberry, for its benchmark, in an environment of its own behind which .venv stands
+
 # --env: honcho would read a .env over what compose/native.env says.
 dev: services ## Run web, workers and beat on these servers, http://127.0.0.1:8000; elsewhere: make dev PORT=8001
 	@. compose/native.env && .venv/bin/python manage.py migrate --verbosity 0 && .venv/bin/honcho --app-root . --procfile compose/Procfile --env /dev/null start --port $${PORT:-8000}
@@ -68,7 +71,7 @@ check: lint ## Lint, and run most of the tests that need no server, on SQLite; s
 	@$(EMBEDDED) .venv/bin/pytest -q -n 2 -m "not servers and not browser" $(or $(ARGS),$(CHECKED))
 
 # The embedded half first: what touches rows, on SQLite. The second run has every test, so its closing line is the whole truth.
-test: services browser monitoring prometheus-versions venv-product ## Run all tests, those of the embedded run on SQLite too; some of them: make test ARGS="tests/api -k order"
+test: services browser monitoring prometheus-versions venv-product strawberry ## Run all tests, those of the embedded run on SQLite too; some of them: make test ARGS="tests/api -k order"
 	@$(if $(ARGS),,echo "test: without servers (SQLite)" && $(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" tests/market tests/sources tests/rules tests/backtests tests/alerts tests/notify tests/golden $(EMBEDDED_COVERAGE))
 	@echo "test: on PostgreSQL, RabbitMQ and Redis"
 	@. compose/test.env && .venv/bin/pytest -n 2 $(COVERAGE) $(ARGS)
@@ -80,7 +83,7 @@ coverage: venv-dev ## Run all tests and report which lines they reach; takes twi
 faults: services ## Inject every fault at full size and print what came of it; fewer or smaller runs: make faults SEEDS=3 SIZE=quick
 	@. compose/test.env && FAULT_SIZE=$(SIZE) FAULT_SEEDS=$(or $(SEEDS),20) .venv/bin/pytest -q -s tests/faults/test_matrix.py $(ARGS)
 
-bench: services ## Run the benchmarks at full size and print their figures
+bench: services strawberry ## Run the benchmarks at full size and print their figures
 	@. compose/test.env && BENCH_SIZE=full .venv/bin/pytest tests/benchmarks -s $(ARGS)
 
 lint: venv-dev ## Check style, layers, types, the files of Docker, Compose, Kubernetes and GitLab, and that models and migrations agree
@@ -100,6 +103,7 @@ lock: .venv/bin/python ## Write requirements*.txt anew from pyproject.toml; newe
 	@$(LOCK) $(ARGS) pyproject.toml -o requirements.txt
 	@$(LOCK) $(ARGS) pyproject.toml --extra dev -c requirements.txt -o requirements-dev.txt
 	@$(subst 3.11.7,3.11,$(LOCK)) $(ARGS) $(EXPORTER)/requirements.in -o $(EXPORTER)/requirements.txt
+	@$(LOCK) $(ARGS) $(STRAWBERRY)/requirements.in -o $(STRAWBERRY)/requirements.txt
 
 release: ## Write the changelog's section and the version, commit and tag: make release VERSION=1.2.3
 	@$(PYTHON) compose/release.py "$(VERSION)"
@@ -151,3 +155,10 @@ node_modules/.installed: package-lock.json
 	@if ! command -v npm > /dev/null; then echo "npm: not here, so the page at /graphql takes GraphiQL from a CDN, and charts are plain"; \
 	elif npm ci --ignore-scripts --no-audit --no-fund --prefer-offline --fetch-retries=1 --loglevel=error > /dev/null; then touch $@; echo "npm: installed package-lock.json"; \
 	else echo "npm: it failed, so the page at /graphql takes GraphiQL from a CDN, and charts are plain"; fi
+
+.venv-strawberry/.installed: $(STRAWBERRY)/requirements.txt | venv-dev
+	@echo "strawberry: installing $(STRAWBERRY)/requirements.txt"
+	@.venv/bin/python -m venv .venv-strawberry
+	@.venv-strawberry/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes -r $(STRAWBERRY)/requirements.txt
+	@.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$(.venv-strawberry/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/product.pth"
+	@touch $@

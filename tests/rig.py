@@ -84,7 +84,7 @@ class Rig:
 @contextmanager
 def rig(log_folder: Path, **environment: str) -> Iterator[Rig]:
     """Give a rig on this test's own database; its queues are empty at the beginning."""
-    one = Rig(log_folder, _environment() | environment)
+    one = Rig(log_folder, process_environment() | environment)
     purge_queues()
     try:
         yield one
@@ -97,7 +97,7 @@ def rig(log_folder: Path, **environment: str) -> Iterator[Rig]:
         purge_queues()
 
 
-def _environment() -> dict[str, str]:
+def process_environment() -> dict[str, str]:
     database = connection.settings_dict
     url = "postgres://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**database)
     # As `make dev` starts them: nobody names the settings there.

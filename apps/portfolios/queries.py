@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -90,6 +90,11 @@ def transactions_in(portfolio_ids: Collection[int]) -> QuerySet[TransactionRow]:
     return _with_names(TransactionRow.objects.filter(portfolio__in=portfolio_ids))
 
 
+def concerning(rows: QuerySet[TransactionRow], asset_id: int) -> QuerySet[TransactionRow]:
+    """Return those of the transactions that concern an asset: of it, to it, or with a fee in it."""
+    return rows.filter(Q(asset=asset_id) | Q(to_asset=asset_id) | Q(fee_asset=asset_id))
+
+
 def transactions_of_portfolio(portfolio: Portfolio, *, keys: Collection[int]) -> dict[int, TransactionRow]:
     """Return id -> transaction, of those that a ledger of the portfolio names: its own, and transfers to it. Whose they
     are is the caller's business."""
@@ -165,6 +170,23 @@ def known_currencies() -> set[str]:
 def portfolios_of(owner_id: int) -> list[Portfolio]:
     """Return all portfolios of an owner, in order of id."""
     return list(Portfolio.objects.filter(owner=owner_id).order_by("pk"))
+
+
+class Contents(NamedTuple):
+    """What goes with a portfolio that is deleted: how many, and the symbols of its series."""
+
+    transactions: int
+    changes: int
+    nights: int
+    reconciliations: int
+    series: list[str]
+
+
+def contents_of(portfolio: Portfolio) -> Contents:
+    """Return what goes with a portfolio that is deleted. Five statements."""
+    counts = (getattr(portfolio, name).count() for name in Contents._fields[:-1])
+    symbols = portfolio.series.order_by("asset__symbol").values_list("asset__symbol", flat=True)
+    return Contents(*counts, list(symbols))
 
 
 def group_of(portfolio_id: int, *, owner_id: int) -> set[int]:

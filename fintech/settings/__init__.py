@@ -84,6 +84,12 @@ else:
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
             "connect_timeout": 3,
+            # A server that vanishes without a word (a cable, a firewall) is noticed within 30 seconds, while an answer
+            # is waited for and while something is sent. The system's defaults are two hours and a quarter of an hour.
+            "keepalives_idle": 15,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
             # Without JIT: statements name hundreds of partitions and read few rows, and compiling them takes seconds.
             "options": "-c statement_timeout=15000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000 "
             "-c jit=off",

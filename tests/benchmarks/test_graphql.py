@@ -112,13 +112,24 @@ def asker(client):
     return ask
 
 
-def test_a_portfolio_with_its_positions(client, admin_user, settings):
-    settings.GRAPHQL_REQUESTS_PER_MINUTE = dict.fromkeys(settings.GRAPHQL_REQUESTS_PER_MINUTE, 0)
-    feed = make_feed(*(f"A{number:03}" for number in range(ROWS)))
+def make_prices(count):
+    """Make assets with a price of 100, and of 110.25 a day later; return their feed."""
+    feed = make_feed(*(f"A{number:04}" for number in range(count)))
     for days, price in enumerate(("100", "110.25")):
         append_quotes(feed, [(asset.symbol, at(days * 60 * 60 * 24), price) for asset in feed.assets.all()])
+    return feed
+
+
+def make_positions(owner):
+    """Make a portfolio that holds 10 of each of so many assets, in euros."""
+    feed = make_prices(ROWS)
     feed.assets.update(currency="EUR")
-    record(make_portfolio(admin_user), *(bought(asset) for asset in feed.assets.all()))
+    record(make_portfolio(owner), *(bought(asset) for asset in feed.assets.all()))
+
+
+def test_a_portfolio_with_its_positions(client, admin_user, settings):
+    settings.GRAPHQL_REQUESTS_PER_MINUTE = dict.fromkeys(settings.GRAPHQL_REQUESTS_PER_MINUTE, 0)
+    make_positions(admin_user)
     client.force_login(admin_user)
     ask = asker(client)
     ask(PORTFOLIO)
@@ -136,10 +147,7 @@ def test_a_portfolio_with_its_positions(client, admin_user, settings):
 
 def test_many_assets_by_pages(client, admin_user, settings):
     settings.GRAPHQL_REQUESTS_PER_MINUTE = dict.fromkeys(settings.GRAPHQL_REQUESTS_PER_MINUTE, 0)
-    symbols = [f"A{number:04}" for number in range(5 * ROWS)]
-    feed = make_feed(*symbols)
-    append_quotes(feed, [(symbol, at(0), "100") for symbol in symbols])
-    append_quotes(feed, [(symbol, at(60 * 60 * 24), "110.25") for symbol in symbols])
+    symbols = sorted(asset.symbol for asset in make_prices(5 * ROWS).assets.all())
     client.force_login(admin_user)
     ask = asker(client)
 
@@ -164,15 +172,11 @@ def test_many_assets_by_pages(client, admin_user, settings):
 
 def test_pages_of_rows(client, admin_user, settings):
     settings.GRAPHQL_REQUESTS_PER_MINUTE = dict.fromkeys(settings.GRAPHQL_REQUESTS_PER_MINUTE, 0)
-    symbols = [f"A{number:03}" for number in range(ROWS)]
-    feed = make_feed(*symbols)
-    append_quotes(feed, [(symbol, at(0), "100") for symbol in symbols])
-    append_quotes(feed, [(symbol, at(60 * 60 * 24), "110.25") for symbol in symbols])
+    make_prices(ROWS)
     logging.disable(logging.INFO)
     make_notified_alerts(admin_user, ROWS)
     logging.disable(logging.NOTSET)
     client.force_login(admin_user)
-
     ask = asker(client)
 
     for query in (ASSETS, ALERTS):

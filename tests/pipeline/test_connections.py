@@ -1,5 +1,17 @@
 """The database connection that a worker keeps from task to task."""
 
+import os
+import socket
+from socket import (
+    IPPROTO_TCP,
+    SO_KEEPALIVE,
+    SOL_SOCKET,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+    TCP_USER_TIMEOUT,
+)
+
 import pytest
 from django.db import connection, connections
 
@@ -57,3 +69,14 @@ def test_a_task_begins_on_a_new_connection_where_the_server_has_closed_the_old_o
         other.close()
     assert statements_of_a_task() == ["SELECT 2"]
     assert backend() != gone
+
+
+def test_the_kernel_gives_a_server_up_that_vanished_within_30_seconds():
+    """Both ways: while an answer is waited for (keepalives), and while something is sent (TCP_USER_TIMEOUT)."""
+    connection.ensure_connection()
+    with socket.socket(fileno=os.dup(connection.connection.fileno())) as tcp:
+        of_tcp = [TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT]
+        idle, interval, probes, unacknowledged_ms = [tcp.getsockopt(IPPROTO_TCP, option) for option in of_tcp]
+        assert tcp.getsockopt(SOL_SOCKET, SO_KEEPALIVE) == 1
+    assert 0 < idle + interval * probes <= 30
+    assert 0 < unacknowledged_ms <= 30_000

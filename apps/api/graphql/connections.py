@@ -57,10 +57,14 @@ class Order:
         """Return it as order_by takes it."""
         return [f"-{field}" for field in self.fields] if self.is_descending else list(self.fields)
 
+    def place(self, cursor: str | None, context: Context) -> Any:
+        """Return the values that a cursor names, as texts; limits.py has refused what is none."""
+        return place_of(cursor, name=self.name, context=context) if cursor is not None else None
+
     def behind(self, cursor: str | None, context: Context) -> Q:
-        """Return the condition that holds for the rows behind a cursor; limits.py has refused what is none."""
+        """Return the condition that holds for the rows behind a cursor."""
         condition, equal = Q(), Q()
-        place = place_of(cursor, name=self.name, context=context) if cursor is not None else None
+        place = self.place(cursor, context)
         than = "lt" if self.is_descending else "gt"
         for field, value in zip(self.fields, place or (), strict=place is not None):
             condition |= equal & Q(**{f"{field}__{than}": value})

@@ -61,12 +61,14 @@ class Context:
             return [error] * len(keys)
         return [found.get(key) for key in keys]
 
-    def once(self, read: Callable[[list[Any]], Mapping[Any, Any]], keys: Iterable[Any]) -> Mapping[Any, Any]:
+    def once(
+        self, read: Callable[..., Mapping[Any, Any]], keys: Iterable[Any], *context: "Context"
+    ) -> Mapping[Any, Any]:
         """Return key -> what `read` gives for it, without asking again for what it was asked before: where several
-        fields stand on the same rows."""
+        fields stand on the same rows. context: this one, for a `read` that stands on other rows itself."""
         known = self._read_before.setdefault(read, {})
         wanted = list(keys)
         missing = [key for key in wanted if key not in known]
         if missing:
-            known |= dict.fromkeys(missing) | read(missing)
+            known |= dict.fromkeys(missing) | read(missing, *context)
         return {key: known[key] for key in wanted if known[key] is not None}

@@ -124,8 +124,13 @@ def ranked(assets: QuerySet[Asset], term: str) -> QuerySet[Asset]:
 
 def matching(assets: QuerySet[Asset], term: str) -> QuerySet[Asset]:
     """Return those of the assets whose symbol, name or alias has a term in it, the best match first."""
+    return ranked(having(assets, term), term)
+
+
+def having(assets: QuerySet[Asset], term: str) -> QuerySet[Asset]:
+    """Return those of the assets whose symbol, name or alias has a term in it, in their order."""
     aliases = AssetAlias.objects.filter(asset=OuterRef("pk"), name__icontains=term)
-    return ranked(assets.filter(Q(symbol__icontains=term) | Q(name__icontains=term) | Exists(aliases)), term)
+    return assets.filter(Q(symbol__icontains=term) | Q(name__icontains=term) | Exists(aliases))
 
 
 def watched_ids(user: Reader) -> set[int]:

@@ -55,15 +55,22 @@ BacktestConnection = connection(Backtest, fields=["requested_at", "pk"], by=Time
 
 
 class BacktestsQuery(graphene.ObjectType):
-    backtests = pages_of(BacktestConnection, description="Your backtests, newest first; a superuser's are everybody's.")
+    backtests = pages_of(
+        BacktestConnection,
+        rule=UUID(description="Only those of this rule."),
+        description="Your backtests, newest first; a superuser's are everybody's.",
+    )
     backtest = graphene.Field(
         Backtest,
         id=UUID(required=True, description="Its `id`."),
         description="A backtest of yours by its id; null where it is none.",
     )
 
-    def resolve_backtests(root: None, info: Any, **paging: Any) -> Page:
-        return page(BacktestConnection, _backtests(info.context), info.context, **paging)
+    def resolve_backtests(root: None, info: Any, rule: PythonUUID | None = None, **paging: Any) -> Page:
+        rows = _backtests(info.context)
+        if rule is not None:
+            rows = rows.filter(rule__public_id=rule)
+        return page(BacktestConnection, rows, info.context, **paging)
 
     def resolve_backtest(root: None, info: Any, id: PythonUUID) -> Any:
         return with_public_id(_backtests(info.context), id)

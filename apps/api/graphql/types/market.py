@@ -38,6 +38,7 @@ from apps.market.queries import (
     entries_of,
     entry_providers,
     feeds_seen_by,
+    having,
     latest_prices,
     quotes_of,
     variations_over,
@@ -185,9 +186,7 @@ class Asset(graphene.ObjectType):
         return info.context.load(_refused_listings, asset.pk)
 
     def resolve_candles(asset: AssetRow, info: Any, resolution: Any, **paging: Any) -> Any:
-        # Null where the query says so.
-        resolution = (resolution or CandleResolution.HOUR).value
-        return info.context.load(_candles_of_assets, asset.pk, resolution, Paging(**paging))
+        return info.context.load(_candles_of_assets, asset.pk, resolution.value, Paging(**paging))
 
     def resolve_quotes(
         asset: AssetRow, info: Any, since: datetime | None = None, until: datetime | None = None, **paging: Any
@@ -303,7 +302,12 @@ class Listing(graphene.ObjectType):
 
 
 class MarketQuery(graphene.ObjectType):
-    assets = pages_of(AssetConnection, description="All assets, by symbol, your own among them.")
+    assets = pages_of(
+        AssetConnection,
+        search=graphene.String(description="Only those whose symbol, name or alias has this text in it."),
+        feed=FeedId(description="Only those of this feed."),
+        description="All assets, by symbol, your own among them.",
+    )
     asset = graphene.Field(
         Asset,
         id=AssetId(
@@ -319,8 +323,15 @@ class MarketQuery(graphene.ObjectType):
         description="A feed by its name; null where it is none, or not for you.",
     )
 
-    def resolve_assets(root: None, info: Any, **paging: Any) -> Page:
-        return page(AssetConnection, assets_seen_by(info.context.in_market().user), info.context, **paging)
+    def resolve_assets(
+        root: None, info: Any, search: str | None = None, feed: str | None = None, **paging: Any
+    ) -> Page:
+        rows = assets_seen_by(info.context.in_market().user)
+        if search is not None:
+            rows = having(rows, search)
+        if feed is not None:
+            rows = rows.filter(feed__in=feeds_seen_by(info.context.user).filter(name=feed))
+        return page(AssetConnection, rows, info.context, **paging)
 
     def resolve_asset(root: None, info: Any, id: str) -> Any:
         return info.context.in_market().load(assets_by_name, id)

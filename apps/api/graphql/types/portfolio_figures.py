@@ -1,6 +1,6 @@
 """The value of portfolios, with the parts of each figure. The pages use the same functions."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal as PythonDecimal
 from fractions import Fraction
@@ -205,11 +205,23 @@ def _behind(portfolio_ids: list[int]) -> Mapping[int, bool]:
 def _views_of(context: Context, portfolio_ids: Collection[int]) -> Mapping[int, View]:
     """Return portfolio id -> it as it is now, without those whose copy does not know every split."""
     behind = context.once(_behind, portfolio_ids)
-    return context.once(_views, [pk for pk in portfolio_ids if pk not in behind])
+    return context.once(_views, [pk for pk in portfolio_ids if pk not in behind], context)
 
 
-def _views(portfolio_ids: list[int]) -> Mapping[int, View]:
-    return views_now(portfolio_ids, list(positions_in(portfolio_ids)))
+def _views(portfolio_ids: list[int], context: Context) -> Mapping[int, View]:
+    return views_now(portfolio_ids, [one for rows in all_positions(context, portfolio_ids).values() for one in rows])
+
+
+def all_positions(context: Context, portfolio_ids: list[int]) -> Mapping[int, Sequence[Position]]:
+    """Return portfolio id -> its positions, by asset: the whole, since a portfolio's value needs it too."""
+    return context.once(_all_positions, portfolio_ids)
+
+
+def _all_positions(portfolio_ids: list[int]) -> Mapping[int, Sequence[Position]]:
+    found: dict[int, list[Position]] = {pk: [] for pk in portfolio_ids}
+    for one in positions_in(portfolio_ids).order_by("asset_id"):
+        found[one.portfolio_id].append(one)
+    return found
 
 
 def _valued(view: View | None, asset_id: int) -> Valued | None:

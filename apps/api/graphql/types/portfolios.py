@@ -1,14 +1,14 @@
 """Portfolios: what their owners hold, and the transactions that it comes from."""
 
 from collections.abc import Mapping
-from datetime import UTC, date, timedelta
-from typing import Any
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID as PythonUUID
 
 import graphene
 from django.utils import timezone
 
-from apps.api.graphql.connections import NameOrder, Page, Paging, TimeOrder, connection, page, pages_by, pages_of
+from apps.api.graphql.connections import NameOrder, Order, Page, Paging, TimeOrder, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.nodes import Node, among, is_node, public_id
 from apps.api.graphql.scalars import UUID, AssetId, DateTime, Decimal, enum
@@ -19,6 +19,7 @@ from apps.api.graphql.types.portfolio_figures import (
     LotConnection,
     PositionWorth,
     Worth,
+    all_positions,
     lots_by_position,
     position_worths,
     used_prices,
@@ -33,12 +34,12 @@ from apps.api.graphql.types.portfolio_sums import (
     sum_parts,
 )
 from apps.api.graphql.types.rules import usernames
-from apps.market.queries import assets_named
+from apps.market.queries import assets_known_as, assets_named
 from apps.portfolios.domain.transactions import Event, Kind, Method
 from apps.portfolios.models import Portfolio as PortfolioRow
 from apps.portfolios.models import Position as PositionRow
 from apps.portfolios.models import Transaction as TransactionRow
-from apps.portfolios.queries import portfolios_seen_by, positions_in, transactions_in, transactions_seen_by
+from apps.portfolios.queries import concerning, portfolios_seen_by, transactions_in, transactions_seen_by
 from apps.portfolios.services import ledger_now
 from apps.portfolios.sums import PARTS_MOST
 from apps.portfolios.used import MOVES
@@ -139,6 +140,15 @@ is_node(Transaction, TransactionRow, among(lambda context: transactions_seen_by(
 TransactionConnection = connection(Transaction, fields=["at", "pk"], by=TimeOrder, is_descending=True)
 
 
+class Chosen(NamedTuple):
+    """Which transactions of a portfolio are asked for. None: whatever they have there."""
+
+    asset: str | None
+    kind: str | None
+    since: datetime | None
+    until: datetime | None
+
+
 class Portfolio(graphene.ObjectType):
     """Transactions of one owner that are valued together."""
 
@@ -154,7 +164,14 @@ class Portfolio(graphene.ObjectType):
     created_at = graphene.Field(DateTime, required=True, description="When it was created.")
     worth = graphene.Field(Worth, description="The value of the portfolio now, with its parts.")
     positions = pages_of(PositionConnection, description="Its open and closed positions, one per asset.")
-    transactions = pages_of(TransactionConnection, description="Newest first.")
+    transactions = pages_of(
+        TransactionConnection,
+        asset=AssetId(description="Only those that concern this asset."),
+        kind=TransactionKind(description="Only those of this kind."),
+        since=DateTime(description="Only those from this moment on."),
+        until=DateTime(description="Only those before this moment."),
+        description="Newest first.",
+    )
 
     def resolve_owner(portfolio: PortfolioRow, info: Any) -> Any:
         return info.context.load(usernames, portfolio.owner_id)
@@ -165,8 +182,17 @@ class Portfolio(graphene.ObjectType):
     def resolve_positions(portfolio: PortfolioRow, info: Any, **paging: Any) -> Any:
         return info.context.load(_positions, portfolio.pk, Paging(**paging))
 
-    def resolve_transactions(portfolio: PortfolioRow, info: Any, **paging: Any) -> Any:
-        return info.context.load(_transactions, portfolio.pk, Paging(**paging))
+    def resolve_transactions(
+        portfolio: PortfolioRow,
+        info: Any,
+        asset: str | None = None,
+        kind: Any = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        **paging: Any,
+    ) -> Any:
+        chosen = Chosen(asset, kind.value if kind is not None else None, since, until)
+        return info.context.load(_transactions, portfolio.pk, chosen, Paging(**paging))
 
 
 is_node(Portfolio, PortfolioRow, among(lambda context: portfolios_seen_by(context.owner())))
@@ -248,10 +274,26 @@ class PortfoliosQuery(graphene.ObjectType):
 
 
 def _positions(context: Context, portfolio_ids: list[int], paging: Paging) -> Mapping[int, Page]:
-    rows = positions_in(portfolio_ids)
-    return pages_by("portfolio_id", PositionConnection, rows, context, keys=portfolio_ids, paging=paging)
+    order: Order = PositionConnection.order
+    [behind] = order.place(paging.after, context) or [None]
+    return {
+        key: Page(
+            [one for one in rows if behind is None or one.asset_id > int(behind)],
+            order=order, context=context, paging=paging,
+        )
+        for key, rows in all_positions(context, portfolio_ids).items()
+    }  # fmt: skip
 
 
-def _transactions(context: Context, portfolio_ids: list[int], paging: Paging) -> Mapping[int, Page]:
+def _transactions(context: Context, portfolio_ids: list[int], chosen: Chosen, paging: Paging) -> Mapping[int, Page]:
     rows = transactions_in(portfolio_ids)
+    if chosen.asset is not None:
+        asset = assets_known_as([chosen.asset], reader=context.user).get(chosen.asset)
+        rows = concerning(rows, asset.pk) if asset is not None else rows.none()
+    if chosen.kind is not None:
+        rows = rows.filter(kind=chosen.kind)
+    if chosen.since is not None:
+        rows = rows.filter(at__gte=chosen.since)
+    if chosen.until is not None:
+        rows = rows.filter(at__lt=chosen.until)
     return pages_by("portfolio_id", TransactionConnection, rows, context, keys=portfolio_ids, paging=paging)
