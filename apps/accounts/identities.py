@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 SUBJECT_LONGEST = SocialAccount._meta.get_field("uid").max_length
 _NAME_LONGEST = 100
+ASK = "Ask whoever runs this site."
 
 
 class IdentityRefused(Exception):
@@ -34,7 +35,7 @@ def user_of_identity(*, issuer: str, subject: str, email: str, names: list[str])
     IdentityRefused.
     """
     if not subject or len(subject) > SUBJECT_LONGEST:
-        raise IdentityRefused("The provider names you in a way that this site cannot keep.")
+        raise IdentityRefused(f"The provider names you in a way that this site cannot keep. {ASK}")
     try:
         with transaction.atomic():
             return _user_of_identity(issuer, subject, _valid(email), names)
@@ -49,21 +50,27 @@ def _user_of_identity(issuer: str, subject: str, email: str, names: list[str]) -
         known.last_login = timezone.now()
         known.save(update_fields=["last_login"])
         return known.user
-    same = list(User.objects.filter(email__iexact=email, pk__gt=0)[:2]) if email else []
+    same = _with_address(email) if email else []
     user = _matched(same, issuer) if same else _made(email, names)
     SocialAccount.objects.create(user=user, provider=issuer, uid=subject)
     logger.info("identity connected", extra={"user_id": user.pk, "is_new": not same})
     return user
 
 
+def _with_address(email: str) -> list[User]:
+    # Databases take letters for the same that belong to different addresses: gıthub.com and github.com.
+    alike = User.objects.filter(email__iexact=email, pk__gt=0).order_by("pk")
+    return [user for user in alike if user.email.casefold() == email.casefold()]
+
+
 def _matched(same: list[User], issuer: str) -> User:
     if not settings.OIDC_MATCH_EMAIL:
-        raise IdentityRefused("Your e-mail address belongs to an account here that does not sign in this way.")
+        raise IdentityRefused(f"Your e-mail address belongs to an account here that does not sign in this way. {ASK}")
     if len(same) > 1:
-        raise IdentityRefused("Several accounts here have your e-mail address.")
+        raise IdentityRefused(f"Several accounts here have your e-mail address. {ASK}")
     # An address may be given to another person, whose identity is another one.
     if SocialAccount.objects.filter(user=same[0], provider=issuer).exists():
-        raise IdentityRefused("The account here that has your e-mail address belongs to another identity.")
+        raise IdentityRefused(f"The account here that has your e-mail address belongs to another identity. {ASK}")
     return same[0]
 
 

@@ -91,8 +91,6 @@ class ProviderSession(requests.Session):
         """Return an answer that is whole. Raises requests.RequestException, which names no more than the host."""
         issuer = target_of(settings.OIDC_ISSUER)
         places = [*settings.OUTBOUND_ALLOW, (issuer.host, issuer.port)]
-        if issuer.address is not None:
-            places.append((f"{issuer.address}", issuer.port))
         if why := why_not(url, allow=places):
             raise requests.RequestException(f"the URL {why}")
         target = target_of(url)

@@ -114,7 +114,7 @@ def single_sign_on_callback(request: HttpRequest) -> HttpResponse:
             names=[str(claims.get("preferred_username", ""))],
         )
     except IdentityRefused as error:
-        return _refused(request, error, f"{error} Ask whoever runs this site.")
+        return _refused(request, error, str(error))
     return perform_login(request, Login(user=user, redirect_url=state["next"]))
 
 

@@ -201,6 +201,14 @@ def test_an_address_that_somebody_has_is_refused_unless_the_setting_allows_it(cl
     assert authenticate(None, username="ada", password=PASSWORD) == ada
 
 
+def test_an_address_that_only_a_database_takes_for_the_same_is_another(client, provider, settings):
+    settings.OIDC_MATCH_EMAIL = True
+    User.objects.create_user("grace", "ada@github.example")
+    provider.person["email"] = "ada@g\u0131thub.example"
+    go(client, provider)
+    assert SocialAccount.objects.get().user.username == "ada"
+
+
 def test_an_address_that_two_accounts_have_matches_none(client, provider, settings):
     settings.OIDC_MATCH_EMAIL = True
     make_owner("ada")
