@@ -1,6 +1,7 @@
 """What the site writes and sends: attempts to sign in, mails with a link to set a password, the keys under which
-programs have created something, and the account of nobody."""
+programs and forms have created something, and the account of nobody."""
 
+import json
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.crypto import salted_hmac
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
@@ -84,16 +86,25 @@ def forget_attempts(*, name: str, now: datetime) -> None:
     queries.attempts_on(kind=SignInAttempt.Kind.PASSWORD, name=name, now=now).delete()
 
 
+def lock_owner(owner_id: int) -> None:
+    """Lock the row of a user in the caller's transaction, before anything else of theirs: what counts or links several
+    rows of one owner is changed by one transaction at a time."""
+    User.objects.select_for_update(no_key=True).get(pk=owner_id)
+
+
 class KeyReused(Exception):
     """Something else was created under this key."""
 
 
-def claim_key(*, owner: AbstractBaseUser, key: str, digest: str, now: datetime) -> IdempotencyKey:
+def claim_key(*, owner: AbstractBaseUser, key: str, content: Any, now: datetime) -> IdempotencyKey:
     """Return the owner's key, in the caller's transaction: a new one, with nothing created under it yet, or that of an
     earlier call, with what it created. Another call under the same key waits here until that transaction is over.
 
-    digest: of what is to be created. Raises KeyReused where that was something else.
+    content: what is to be created, of which a digest is stored. Raises KeyReused where that was something else.
     """
+    # With the site's key, since a secret may be in it.
+    text = json.dumps(content, sort_keys=True, default=str)
+    digest = salted_hmac("idempotency key", text, algorithm="sha256").hexdigest()
     try:
         with transaction.atomic():
             return IdempotencyKey.objects.create(owner=owner, key=key, digest=digest, at=now)

@@ -25,6 +25,7 @@ from apps.portfolios.services import (
     recompute,
     refresh,
     refuse_base_currency,
+    refuse_cash,
 )
 from apps.wording import format_plain
 
@@ -40,10 +41,19 @@ class PortfolioForm(forms.ModelForm):
             raise ValidationError(error.message_dict["base_currency"]) from error
         return code
 
+    def clean_tracks_cash(self) -> bool:
+        tracks_cash: bool = self.cleaned_data["tracks_cash"]
+        if self.instance.pk is not None:
+            try:
+                refuse_cash(tracks_cash, portfolio=self.instance)
+            except ValidationError as error:
+                raise ValidationError(error.message_dict["tracks_cash"]) from error
+        return tracks_cash
+
 
 @admin.register(Portfolio)
 class PortfolioAdmin(ChosenOwner, OwnedRows, PageAdmin):
-    """A portfolio stays its owner's, and tracks cash or does not for ever."""
+    """A portfolio stays its owner's."""
 
     actions = ["recompute"]
     buttons = actions
@@ -65,18 +75,17 @@ class PortfolioAdmin(ChosenOwner, OwnedRows, PageAdmin):
 
     def get_form(self, request: HttpRequest, obj: Portfolio | None = None, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, **kwargs)
-        for name in ("owner", "tracks_cash"):
-            if name in form.base_fields:
-                # Disabled and not left out, so that a name that the owner has twice is still refused in words.
-                form.base_fields[name].disabled = obj is not None
+        if "owner" in form.base_fields:
+            # Disabled and not left out, so that a name that the owner has twice is still refused in words.
+            form.base_fields["owner"].disabled = obj is not None
         return form
 
     def save_model(self, request: HttpRequest, obj: Portfolio, form: BaseModelForm, change: bool) -> None:
-        columns = {name: getattr(obj, name) for name in ("name", "base_currency", "method")}
+        columns = {name: getattr(obj, name) for name in ("name", "base_currency", "method", "tracks_cash")}
         if change:
             change_portfolio(portfolio=obj, **columns)
         else:
-            obj.pk = create_portfolio(owner=obj.owner, tracks_cash=obj.tracks_cash, **columns).pk
+            obj.pk = create_portfolio(owner=obj.owner, **columns).pk
 
     def has_delete_permission(self, request: HttpRequest, obj: Portfolio | None = None) -> bool:
         # One at a time. None stands for many at once.

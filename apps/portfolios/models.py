@@ -59,7 +59,7 @@ class Portfolio(PublicId):
     tracks_cash = models.BooleanField(
         default=False,
         help_text="Keep balances of cash. Without it, each purchase is money that comes in, and each sale or income "
-        "money that goes out. It cannot be changed later.",
+        "money that goes out. It stays so from the first transaction on.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -170,6 +170,23 @@ def known_currencies() -> set[str]:
 def portfolios_of(owner_id: int) -> list[Portfolio]:
     """Return all portfolios of an owner, in order of id."""
     return list(Portfolio.objects.filter(owner=owner_id).order_by("pk"))
+
+
+class Contents(NamedTuple):
+    """What goes with a portfolio that is deleted: how many, and the symbols of its series."""
+
+    transactions: int
+    changes: int
+    nights: int
+    reconciliations: int
+    series: list[str]
+
+
+def contents_of(portfolio: Portfolio) -> Contents:
+    """Return what goes with a portfolio that is deleted. Five statements."""
+    counts = (getattr(portfolio, name).count() for name in Contents._fields[:-1])
+    symbols = portfolio.series.order_by("asset__symbol").values_list("asset__symbol", flat=True)
+    return Contents(*counts, list(symbols))
 
 
 def group_of(portfolio_id: int, *, owner_id: int) -> set[int]:

@@ -6,13 +6,13 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Model, Q
 from django.utils import timezone
 
+from apps.accounts.services import lock_owner
 from apps.market import queries as market
 from apps.market.derived.making import TooDeep
 from apps.market.derived.series import LEVELS_MOST
@@ -67,6 +67,19 @@ def refuse_base_currency(code: str, *, portfolio: Portfolio | None = None) -> No
         raise ValidationError({"base_currency": said})
 
 
+def keeps_cash(portfolio: Portfolio) -> bool:
+    """Tell whether a portfolio goes on tracking cash, or not: it has transactions or series."""
+    return queries.transactions_about(portfolio).exists() or portfolio.series.exists()
+
+
+def refuse_cash(tracks_cash: bool, *, portfolio: Portfolio) -> None:
+    """Raise ValidationError where a portfolio that is there cannot begin to track cash, or cease to."""
+    before = Portfolio.objects.values_list("tracks_cash", flat=True).get(pk=portfolio.pk)
+    if tracks_cash != before and keeps_cash(portfolio):
+        said = f"It has transactions or series, so it goes on {'' if before else 'not '}tracking cash."
+        raise ValidationError({"tracks_cash": said})
+
+
 def create_portfolio(
     *, owner: AbstractBaseUser, name: str, base_currency: str, method: str, tracks_cash: bool
 ) -> Portfolio:
@@ -74,18 +87,28 @@ def create_portfolio(
     portfolio = Portfolio(owner=owner, name=name, base_currency=base_currency, method=method, tracks_cash=tracks_cash)
     refuse_base_currency(base_currency)
     with transaction.atomic():
+        # Of two of one name at once, the second one is refused like a later one.
+        lock_owner(owner.pk)
         portfolio.full_clean()
         portfolio.save()
         _recompute({portfolio.pk: portfolio}, {portfolio.pk})
     return portfolio
 
 
-def change_portfolio(*, portfolio: Portfolio, name: str, base_currency: str, method: str) -> Portfolio:
-    """Change how a portfolio is called and computed, and return it. Raises ValidationError."""
+def change_portfolio(
+    *, portfolio: Portfolio, name: str, base_currency: str, method: str, tracks_cash: bool | None = None
+) -> Portfolio:
+    """Change how a portfolio is called and computed, and return it. tracks_cash: None leaves it as it is.
+
+    Raises ValidationError, and TransactionsRefused where transactions are no longer right.
+    """
     with transaction.atomic():
         linked = lock_portfolios(portfolio)
         stored, group = linked[portfolio.pk], _group(portfolio)
         refuse_base_currency(base_currency, portfolio=stored)
+        if tracks_cash is not None:
+            refuse_cash(tracks_cash, portfolio=stored)
+            stored.tracks_cash = tracks_cash
         if base_currency != stored.base_currency:
             stored.used_rates.all().delete()
         stored.name, stored.base_currency, stored.method = name, base_currency, method
@@ -120,7 +143,7 @@ def delete_portfolio(*, portfolio: Portfolio) -> None:
 def empty_portfolios(*, owner_id: int) -> None:
     """Delete what the portfolios of an owner say of assets, in the caller's transaction: both are about to be deleted,
     and nothing keeps the owner's own assets then."""
-    get_user_model().objects.select_for_update(no_key=True).get(pk=owner_id)
+    lock_owner(owner_id)
     list(Portfolio.objects.select_for_update(no_key=True).filter(owner=owner_id).order_by("pk"))
     Row.objects.filter(portfolio__owner=owner_id).delete()
     Position.objects.filter(portfolio__owner=owner_id).delete()
@@ -256,7 +279,7 @@ def change_series(*, asset_id: int, portfolio: Portfolio, every_seconds: int, ta
 def lock_portfolios(portfolio: Portfolio) -> dict[int, Portfolio]:
     """Lock all portfolios of the owner, in order, and return them by id."""
     # The owner's row first: a portfolio that is made meanwhile could be linked too.
-    get_user_model().objects.select_for_update(no_key=True).get(pk=portfolio.owner_id)
+    lock_owner(portfolio.owner_id)
     locked = Portfolio.objects.select_for_update(no_key=True).filter(owner=portfolio.owner_id).order_by("pk")
     return {one.pk: one for one in locked}
 

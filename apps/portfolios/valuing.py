@@ -3,14 +3,13 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import fields
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
 from apps.market import queries as market
 from apps.portfolios.copying import stored_holding
-from apps.portfolios.domain.numbers import total
 from apps.portfolios.domain.rates import FoundRate, RateTable
 from apps.portfolios.domain.records import Ledger
 from apps.portfolios.domain.returns import (
@@ -24,6 +23,7 @@ from apps.portfolios.domain.returns import (
     linked,
     max_drawdown,
     volatility_of,
+    with_flows,
 )
 from apps.portfolios.domain.valuation import (
     FindRate,
@@ -189,22 +189,7 @@ def performance_of_asset(
     known = {"since": begin - ONE_DAY, "until": until}
     also = {one.priced for one in flows if one.priced is not None}
     history = History(portfolio, own, **known, now=now, also=also)
-    inflows: dict[date, list[Fraction | None]] = defaultdict(list)
-    outflows: dict[date, list[Fraction | None]] = defaultdict(list)
-    for one in flows:
-        day, base = one.at.astimezone(UTC).date(), one.base
-        if begin <= day <= until:
-            if one.priced is not None:
-                base = history.worth_on(day, one.priced, one.quantity)
-            # A cost counts at the end of its day: nothing may be held of the asset then.
-            is_out = one.is_cost or base is None or base < 0
-            (outflows if is_out else inflows)[day].append(None if base is None else -base if is_out else base)
-    return performance_on(
-        [
-            one._replace(inflow=total(inflows[one.day]), outflow=total(outflows[one.day]))
-            for one in history.days(**known)
-        ]
-    )
+    return performance_on(with_flows(history.days(**known), flows, worth_on=history.worth_on))
 
 
 def performance_on(days: list[Day]) -> Performance:

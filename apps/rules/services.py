@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from apps.accounts.services import lock_owner
 from apps.market import queries as market
 from apps.market.domain import from_epoch_microseconds
 from apps.market.models import FeedEntry
@@ -71,7 +71,7 @@ def save_rule(
     with transaction.atomic():
         if rule is None:
             # The owner's row orders two requests that would both take the last place.
-            get_user_model().objects.select_for_update(no_key=True).get(pk=owner.pk)
+            lock_owner(owner.pk)
             if queries.rules_of(owner).count() >= settings.RULES_PER_OWNER:
                 raise QuotaExceeded(f"an owner has at most {settings.RULES_PER_OWNER} rules; delete one first")
             rule = Rule(owner=owner)

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import BooleanField, IntegerField, Model
 
+from apps.accounts.services import lock_owner
 from apps.market.derived.making import change_series, create_series
 from apps.market.derived.models import DerivedSeries
 from apps.market.derived.series import SeriesInvalid, read_written
@@ -115,7 +115,7 @@ def _load(
 ) -> Loaded:
     if setup.get("rules"):
         # In the order in which a single rule's change takes them (owner, rule, heads by feed), but all of them at once.
-        get_user_model().objects.select_for_update(no_key=True).get(pk=owner.pk)
+        lock_owner(owner.pk)
         list(rules_of(owner).select_for_update(no_key=True).order_by("pk"))
         list(FeedHead.objects.select_for_update(no_key=True).order_by("pk"))
     done: dict[str, int] = {}

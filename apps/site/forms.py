@@ -34,6 +34,10 @@ from apps.site.targets import LONGEST_TARGET, TargetInvalid, read_target
 
 SYMBOLS_ASKED = 200
 _NEW = "new"
+METHODS = [(Method.FIFO.value, "the oldest first (FIFO)"), (Method.AVERAGE.value, "average cost")]
+ABOUT_METHODS = (
+    "The oldest first, or a part of all at their average cost, as Brazilian tax law has it. It can be changed later."
+)
 USED_UP = "There were too many attempts on this account, or from where you are. Wait an hour"
 
 
@@ -291,16 +295,15 @@ class MappingForm(forms.Form):
             required=False,
             label="Portfolios made here track cash",
             help_text=f"The file has {'deposits' if has_deposit else 'no deposits'}. With cash, value includes the "
-            "balance of each currency; without, deposits, withdrawals and conversions are left out. It cannot be "
-            "changed later.",
+            "balance of each currency; without, deposits, withdrawals and conversions are left out. It stays so "
+            "from the first transaction on.",
         )
         self.fields["new_method"] = forms.ChoiceField(
-            choices=[(Method.FIFO.value, "the oldest first (FIFO)"), (Method.AVERAGE.value, "average cost")],
+            choices=METHODS,
             initial=portfolio.method,
             required=False,
             label="Lots that a sale takes in portfolios made here",
-            help_text="The oldest first, or a part of all at their average cost, as Brazilian tax law has it. It can "
-            "be changed later.",
+            help_text=ABOUT_METHODS,
         )
 
     def clean_new_base_currency(self) -> str:

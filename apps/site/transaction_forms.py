@@ -16,6 +16,7 @@ from apps.portfolios.domain.transactions import CASH_KINDS, DETAILS, Event, Kind
 from apps.portfolios.models import Portfolio, Transaction, currency_validator
 from apps.portfolios.queries import portfolios_of
 from apps.portfolios.services import TransactionsRefused
+from apps.site.once import OnceForm
 from apps.typed import read_typed_number, write_typed_number
 
 _NUMBERS = ("quantity", "amount", "fee", "tax", "rate", "counter_amount", "fee_quantity", "cost_share")
@@ -28,6 +29,8 @@ _ORDER = (
 )
 # What few transactions have, so it stands behind a fold until it says something.
 _FOLDED = ("rate", "fee_currency", "tax_currency", "fee_asset", "fee_quantity", "group_id")
+# What is no column by itself.
+_BESIDE = ("key", "day", "time")
 # What the service calls the moment, and where the form shows what is wrong with it.
 _FIELD_OF = {"at": "day", "has_time": "time"}
 WHATS: Mapping[str, str] = {
@@ -120,7 +123,7 @@ def whats_for(portfolio: Portfolio) -> dict[str, str]:
     return {name: text for name, text in WHATS.items() if portfolio.tracks_cash or name not in CASH_KINDS}
 
 
-class TransactionForm(forms.Form):
+class TransactionForm(OnceForm):
     """One transaction of one kind. what: a kind, or a corporate event; row: the one that is corrected.
 
     The services refuse what is wrong; `save` puts it beside the fields.
@@ -129,6 +132,9 @@ class TransactionForm(forms.Form):
     def __init__(self, data: Any, *, portfolio: Portfolio, what: str, row: Transaction | None, now: datetime) -> None:
         super().__init__(data)
         self._portfolio, self._row, self._now = portfolio, row, now
+        if row is not None:
+            # To correct twice is to correct once.
+            del self.fields["key"]
         self._event = Event(what) if what in list(Event) else None
         self._kind = Kind.EVENT if self._event else Kind(what)
         own, required = fields_of(self._kind, self._event), required_of(self._kind, self._event)
@@ -147,7 +153,7 @@ class TransactionForm(forms.Form):
     @property
     def main(self) -> list[forms.BoundField]:
         """The fields that stand open."""
-        return [self[name] for name in self.fields if name not in _FOLDED]
+        return [field for field in self.visible_fields() if field.name not in _FOLDED]
 
     @property
     def folded(self) -> list[forms.BoundField]:
@@ -257,7 +263,7 @@ class TransactionForm(forms.Form):
         at_time: time | None = cleaned.get("time")
         columns: dict[str, Any] = {name: "" if name in (*_CURRENCIES, "event") else None for name in DETAILS}
         columns |= {"fee": Decimal(0), "tax": Decimal(0), "kind": self._kind.value, "event": self._event or ""}
-        columns |= {name: cleaned[name] for name in self.fields if cleaned.get(name) and name not in ("day", "time")}
+        columns |= {name: cleaned[name] for name in self.fields if cleaned.get(name) and name not in _BESIDE}
         columns |= {name: cleaned[name] for name in _NUMBERS if cleaned.get(name) is not None}
         columns |= {name: cleaned[name] for name in _WHOLE if cleaned.get(name) is not None}
         columns |= {"notes": cleaned.get("notes", ""), "group_id": cleaned.get("group_id", "")}

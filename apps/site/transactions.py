@@ -24,6 +24,7 @@ from apps.portfolios.services import (
     delete_transactions,
     record_transactions,
 )
+from apps.site.once import SENT_BEFORE
 from apps.site.portfolios import context_of, portfolio_of, transaction_row
 from apps.site.transaction_forms import ABOUT, WHATS, FilterForm, TransactionForm, what_of, whats_for
 from apps.wording import format_plain
@@ -71,9 +72,11 @@ def add_page(request: HttpRequest, pk: int) -> HttpResponse:
             rows = record_transactions(portfolio=portfolio, rows=[columns], now=timezone.now(), dry_run=dry_run)
             return rows[0]
 
-        made = form.save(store)
-        if made is not None:
-            messages.success(request, f"Recorded: {WHATS[what].lower()} of {made.day}.")
+        about = {"portfolio": portfolio.pk, "what": what}
+        created = form.once(request.user, about=about, create=lambda: form.save(store))  # type: ignore[arg-type]
+        if created is not None:
+            done = f"Recorded: {WHATS[what].lower()} of {form.cleaned_data['day']}." if created.is_new else SENT_BEFORE
+            messages.success(request, done)
             if "another" in request.POST:
                 return redirect(f"{request.path}?{urlencode({'what': what})}")
             return redirect("portfolio_transactions", pk)

@@ -15,10 +15,10 @@ CREATE = """mutation ($name: String!, $baseCurrency: String!, $method: LotMethod
     idempotencyKey: "k", name: $name, baseCurrency: $baseCurrency, method: $method, tracksCash: $tracksCash
   ) { portfolio { id name baseCurrency method tracksCash } errors { field code } }
 }"""
-UPDATE = """mutation ($id: UUID!, $name: String, $baseCurrency: String, $method: LotMethod) {
-  updatePortfolio(id: $id, name: $name, baseCurrency: $baseCurrency, method: $method) {
-    portfolio { name baseCurrency method } errors { field code }
-  }
+UPDATE = """mutation ($id: UUID!, $name: String, $baseCurrency: String, $method: LotMethod, $tracksCash: Boolean) {
+  updatePortfolio(
+    id: $id, name: $name, baseCurrency: $baseCurrency, method: $method, tracksCash: $tracksCash
+  ) { portfolio { name baseCurrency method tracksCash } errors { field code } }
 }"""
 RECORD = """mutation ($key: String = "k", $portfolio: UUID!, $transactions: [TransactionInput!]!) {
   recordTransactions(idempotencyKey: $key, portfolio: $portfolio, transactions: $transactions) {
@@ -63,7 +63,9 @@ def test_a_portfolio_is_made_changed_and_deleted(ask, ada):
     assert first == repeated == {"portfolio": {"id": str(row.public_id)} | expected, "errors": []}
 
     changed = answered(ask(UPDATE, {"id": row.public_id, "name": "Other"}))["portfolio"]
-    assert changed == {"name": "Other", "baseCurrency": "EUR", "method": "FIFO"}
+    assert changed == {"name": "Other", "baseCurrency": "EUR", "method": "FIFO", "tracksCash": True}
+    changed = answered(ask(UPDATE, {"id": row.public_id, "tracksCash": False}))["portfolio"]
+    assert changed == {"name": "Other", "baseCurrency": "EUR", "method": "FIFO", "tracksCash": False}
     gone = f'mutation {{ deletePortfolio(id: "{row.public_id}") {{ deletedId errors {{ code }} }} }}'
     assert answered(ask(gone)) == {"deletedId": str(row.public_id), "errors": []}
     assert faults(ask(gone.replace("{ code }", "{ field code }"))) == [("id", "NOT_FOUND")]

@@ -87,6 +87,7 @@ def test_the_keyboard_reaches_all_of_long_forms_and_is_seen_to(signed_in, live_s
         f"/admin/rules/rule/{person.rules.order_by('pk')[0].pk}/change/",
         f"/admin/notify/channel/{person.channels.order_by('pk')[0].pk}/change/",
         "/series/new/",
+        "/portfolios/add/",
     )
 
     assert {form: faults_of(page, live_server.url + form) for form in forms} == dict.fromkeys(forms, ([], []))

@@ -75,7 +75,12 @@ def test_a_portfolio_is_made_and_changed(client, ada):
     changed = {"name": "Old age", "base_currency": "USD", "method": "average", "tracks_cash": ""}
     assert client.post(page(made), changed).status_code == 302
     made.refresh_from_db()
-    assert (made.name, made.base_currency, made.method, made.tracks_cash) == ("Old age", "USD", "average", True)
+    assert (made.name, made.base_currency, made.method, made.tracks_cash) == ("Old age", "USD", "average", False)
+    # From the first transaction on, it tracks cash or does not.
+    record(made, bought(make_asset()))
+    said = ["It has transactions or series, so it goes on not tracking cash."]
+    assert errors_of(client.post(page(made), changed | {"tracks_cash": "on"})) == {"tracks_cash": said}
+    assert client.post(page(made), changed).status_code == 302
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from django.urls import reverse
 from apps.portfolios.domain.transactions import Event, Kind, fields_of
 from apps.portfolios.models import Transaction, TransactionChange
 from apps.portfolios.services import correct_transaction
+from apps.site.once import new_key
 from apps.site.transaction_forms import ABOUT, WHATS
 from tests.builders import make_owner
 from tests.portfolios.rows import NOW, bought, columns, make_asset, make_portfolio, record, sold
@@ -30,7 +31,7 @@ def address(portfolio, name="s", row=None):
 
 
 def add(client, portfolio, what="buy", **fields):
-    return client.post(f"{address(portfolio, '_add')}?what={what}", fields)
+    return client.post(f"{address(portfolio, '_add')}?what={what}", {"key": new_key()} | fields)
 
 
 def errors(answer):
@@ -102,7 +103,7 @@ def test_what_a_field_is_described_by_is_on_the_page_and_a_wrong_field_is_not_fo
 def test_every_kind_has_a_form_with_its_fields_and_no_others(client, ada):
     with_cash = make_portfolio(ada, "Cash", tracks_cash=True)
     assert WHATS.keys() == ABOUT.keys() == {kind.value for kind in Kind if kind != Kind.EVENT} | {*map(str, Event)}
-    always = {"day", "time", "notes", "group_id"}
+    always = {"key", "day", "time", "notes", "group_id"}
     for what in WHATS:
         form = client.get(f"{address(with_cash, '_add')}?what={what}").context["form"]
         kind, event = (Kind.EVENT, Event(what)) if what in list(Event) else (Kind(what), None)

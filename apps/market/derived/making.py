@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
+from apps.accounts.services import lock_owner
 from apps.market import queries
 from apps.market.derived import past
 from apps.market.derived.deriving import paces_of
@@ -126,12 +127,15 @@ def create_series(
     Raises SeriesInvalid, and ValidationError for its symbol, name, currency or tags.
     """
     definition = define(written, owner_id=owner_id)
-    refuse_too_many(owner_id)
     leg_feeds = _leg_feeds(definition)
     past.make_days(definition, until=epoch_microseconds(now), now=now)
     columns: dict[str, Any] = {"name": name, "currency": currency, "tags": list(tags), "signed": definition.signed}
     columns["has_flows"] = _have_flows(definition)
     with transaction.atomic():
+        if owner_id is not None:
+            # Only series of portfolios become deeper later, and those change under this lock too.
+            lock_owner(owner_id)
+        refuse_too_many(owner_id)
         head = _lock_feed(owner_id, leg_feeds)
         feed_id = head.feed_id
         asset = create_asset(owner_id=owner_id, symbol=symbol, feed_id=feed_id, **columns)

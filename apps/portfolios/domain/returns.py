@@ -1,14 +1,17 @@
 """Time-weighted return, volatility and drawdown. Pure."""
 
 import math
-from collections.abc import Iterable, Sequence
-from datetime import date
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, date
 from decimal import Decimal
 from fractions import Fraction
 from itertools import accumulate
 from typing import NamedTuple
 
 from apps.notation import WIDE
+from apps.portfolios.domain.numbers import total
+from apps.portfolios.domain.records import AssetFlow
 
 TRADING_DAYS_PER_YEAR = 252
 _ONE = Decimal(1)
@@ -22,6 +25,30 @@ class Day(NamedTuple):
     value: Fraction | None
     inflow: Fraction | None = Fraction(0)
     outflow: Fraction | None = Fraction(0)
+
+
+def with_flows(
+    days: Sequence[Day],
+    flows: Iterable[AssetFlow],
+    *,
+    worth_on: Callable[[date, int, Fraction], Fraction | None],
+) -> list[Day]:
+    """Return the days with the flows of one asset. The first day has the value before the others, and no flows.
+
+    worth_on: day, asset and quantity -> what that was worth at the end of the day, None where it is not known. A cost
+    that is no part of a trade counts at the end of its day: nothing may be held of the asset at its start.
+    """
+    inflows: dict[date, list[Fraction | None]] = defaultdict(list)
+    outflows: dict[date, list[Fraction | None]] = defaultdict(list)
+    for one in flows:
+        day = one.at.astimezone(UTC).date()
+        base = one.base if one.priced is None else worth_on(day, one.priced, one.quantity)
+        is_out = one.is_cost or base is None or base < 0
+        (outflows if is_out else inflows)[day].append(None if base is None else -base if is_out else base)
+    return [
+        *days[:1],
+        *(one._replace(inflow=total(inflows[one.day]), outflow=total(outflows[one.day])) for one in days[1:]),
+    ]
 
 
 class DayReturn(NamedTuple):

@@ -45,7 +45,7 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(help_text='What you call it.', max_length=64, validators=[django.core.validators.ProhibitNullCharactersValidator()])),
                 ('base_currency', models.CharField(help_text='The currency of its value and gains, like EUR.', max_length=12, validators=[django.core.validators.RegexValidator('\\A[A-Z0-9]{2,12}\\Z', 'Use a code like EUR.')])),
                 ('method', models.CharField(choices=[('fifo', 'fifo'), ('average', 'average')], default='fifo', help_text='Which lots a sale takes: the oldest first (fifo), or a part of all at their average cost.', max_length=7)),
-                ('tracks_cash', models.BooleanField(default=False, help_text='Keep balances of cash. Without it, each purchase is money that comes in, and each sale or income money that goes out. It cannot be changed later.')),
+                ('tracks_cash', models.BooleanField(default=False, help_text='Keep balances of cash. Without it, each purchase is money that comes in, and each sale or income money that goes out. It stays so from the first transaction on.')),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='portfolios', to=settings.AUTH_USER_MODEL)),
             ],

@@ -21,7 +21,7 @@ from tests.api.alertmanager.posting import DEEP, FIRING, JSON, PAYLOAD, URL, bea
 from tests.builders import at, make_operator, make_owner, notify_all
 from tests.project.test_docs import blocks
 from tests.rig import free_port, wait_until
-from tests.threads import at_once, elsewhere
+from tests.threads import at_once, elsewhere, is_somebody_waiting
 
 pytestmark = pytest.mark.django_db
 RESOLVED = FIRING | {"status": "resolved", "endsAt": "2026-03-02T12:05:00Z"}
@@ -314,15 +314,6 @@ def test_who_says_the_same_at_the_same_moment_waits_and_writes_nothing(post):
 
     assert answers == [(0, 0, 2)]
     assert (Alert.objects.count(), AlertEvent.objects.count()) == (2, 2)
-
-
-def is_somebody_waiting():
-    """Tell whether another session waits for this one."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
-        )
-        return cursor.fetchone()[0] == 1
 
 
 @pytest.mark.django_db(transaction=True)

@@ -33,6 +33,7 @@ from apps.portfolios.services import (
 from apps.public_ids import public_id_of
 
 _BASE_CURRENCY = "ISO 4217, or that of an asset's price, like EUR."
+_TRACKS_CASH = "Whether balances of cash belong to it. It stays so from the first transaction on."
 
 
 class TransactionInput(graphene.InputObjectType):
@@ -67,15 +68,13 @@ class TransactionInput(graphene.InputObjectType):
 
 
 class CreatePortfolio(Creation):
-    """Make a portfolio of yours. Whether it tracks cash stays as it is."""
+    """Make a portfolio of yours."""
 
     class Arguments:
         name = graphene.String(required=True, description="Its name, unique among yours.")
         base_currency = graphene.String(required=True, description=_BASE_CURRENCY)
         method = LotMethod(description="FIFO where it is left out.")
-        tracks_cash = graphene.Boolean(
-            required=True, default_value=False, description="Whether balances of cash belong to it. It stays so."
-        )
+        tracks_cash = graphene.Boolean(required=True, default_value=False, description=_TRACKS_CASH)
 
     permission = "portfolios.add_portfolio"
     gives = "portfolio"
@@ -115,6 +114,7 @@ class UpdatePortfolio(Mutation):
         name = graphene.String(description="Its name, unique among yours.")
         base_currency = graphene.String(description=_BASE_CURRENCY)
         method = LotMethod(description="Which lots a sale takes.")
+        tracks_cash = graphene.Boolean(description=_TRACKS_CASH)
 
     permission = "portfolios.change_portfolio"
     portfolio = graphene.Field(Portfolio, description="The row after the change.")
@@ -129,6 +129,7 @@ class UpdatePortfolio(Mutation):
         name: str | None = None,
         base_currency: str | None = None,
         method: Any = None,
+        tracks_cash: bool | None = None,
     ) -> dict[str, Any]:
         """Change it, as its form does."""
         portfolio = row_of(portfolios_seen_by(context.owner()), id)
@@ -138,6 +139,7 @@ class UpdatePortfolio(Mutation):
                 name=portfolio.name if name is None else name,
                 base_currency=portfolio.base_currency if base_currency is None else base_currency,
                 method=portfolio.method if method is None else str(method.value),
+                tracks_cash=tracks_cash,
             )
         return {"portfolio": changed}
 
