@@ -1,11 +1,14 @@
 """Numbers, durations and times as people read them. Pure; apps compose their sentences of these."""
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 
 from apps.notation import SECOND, WIDE, write_duration, write_number
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TO_SECONDS = "%Y-%m-%d %H:%M:%S"
+GROUP_SEPARATOR = "\u202f"  # A narrow space at which no line breaks.
 _UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 
 
@@ -22,17 +25,46 @@ def format_duration(duration: int) -> str:
     return f"{count} {unit}"
 
 
+def format_moment(moment: datetime, form: str = TO_SECONDS, *, zone: tzinfo = UTC) -> str:
+    """Return an aware time as the clocks of a zone show it, with the zone's abbreviation: "2026-07-02 14:00:00 CEST".
+
+    form: as strftime has it.
+    """
+    local = moment.astimezone(zone)
+    called = local.tzname() or ""
+    # Zones without an abbreviation have their offset in its place: +03.
+    return f"{local:{form}} {'UTC' if called[:1] in ('+', '-') else ''}{called}"
+
+
 def format_time(moment: int) -> str:
     """Return microseconds since 1970 like "2026-03-05 12:03:10 UTC"."""
-    return f"{_EPOCH + timedelta(microseconds=moment):%Y-%m-%d %H:%M:%S} UTC"
+    return format_moment(_EPOCH + timedelta(microseconds=moment))
 
 
-def format_number(number: str | Decimal) -> str:
-    """Return a number with thin groups of thousands: 61230.5 is "61 230.5"."""
+def format_number(number: str | int | Decimal, *, decimals: int = 0) -> str:
+    """Return a number with groups of thousands that stay on one line: 61230.5 is "61 230.5".
+
+    decimals: zeros are added up to so many decimals. No digit is left out.
+    """
     number = Decimal(number)
     whole, _, part = write_number(number.copy_abs()).partition(".")
-    sign = "-" if number < 0 else ""
-    return f"{sign}{int(whole):,}".replace(",", " ") + (f".{part}" if part else "")
+    sign, part = "-" if number < 0 else "", part.ljust(decimals, "0")
+    return f"{sign}{int(whole):,}".replace(",", GROUP_SEPARATOR) + (f".{part}" if part else "")
+
+
+def decimals_of(prices: Iterable[str | Decimal]) -> int:
+    """Return the decimals of that price which has the most, without zeros at its end; 0 where there is no price."""
+    return max((_decimals(Decimal(price)) for price in prices), default=0)
+
+
+def format_prices(prices: Sequence[str | Decimal]) -> list[str]:
+    """Return prices of one asset with the same number of decimals, so that a column of them aligns."""
+    decimals = decimals_of(prices)
+    return [format_number(price, decimals=decimals) for price in prices]
+
+
+def _decimals(price: Decimal) -> int:
+    return max(-int(price.normalize(WIDE).as_tuple().exponent), 0)
 
 
 def format_percent(percent: str | Decimal) -> str:

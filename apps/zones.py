@@ -1,7 +1,7 @@
 """Times in the reader's zone: that of their profile, else UTC.
 
-The middleware of the site activates a signed-in reader's zone while a page is made. Answers to programs, and texts that
-workers write, are in UTC.
+The middleware of the site activates a signed-in reader's zone while a page is made. Answers to programs are in UTC.
+Workers write the texts of messages in the zone of the channel's owner, which they name: `apps.wording.format_moment`.
 """
 
 from datetime import UTC, datetime
@@ -11,7 +11,8 @@ from django.utils.functional import lazy
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-TO_SECONDS = "%Y-%m-%d %H:%M:%S"
+from apps.wording import TO_SECONDS, format_moment
+
 TO_MINUTES = "%Y-%m-%d %H:%M"
 
 
@@ -30,11 +31,8 @@ _with_zone = lazy(lambda text: f"{text} ({zone_name()})", str)
 
 def write_time(moment: datetime, form: str = TO_SECONDS, *, with_zone: bool = True) -> str:
     """Return an aware time in the reader's zone, with the abbreviation of the zone: "2026-07-02 14:00:00 CEST"."""
-    local = timezone.localtime(moment)
-    called = local.tzname() or ""
-    # Zones without an abbreviation have their offset in its place: +03.
-    named = f" {'UTC' if called[:1] in ('+', '-') else ''}{called}" if with_zone else ""
-    return f"{local:{form}}{named}"
+    zone = timezone.get_current_timezone()
+    return format_moment(moment, form, zone=zone) if with_zone else f"{moment.astimezone(zone):{form}}"
 
 
 def show_time(moment: datetime, form: str = TO_SECONDS, *, with_zone: bool = True) -> SafeString:

@@ -18,8 +18,8 @@ def validate_time_zone(name: str) -> None:
 class Profile(models.Model):
     """A person's preferences; without a row, the defaults.
 
-    time_zone: in which pages show times, and the preset for the quiet hours of new channels; locale: language and
-    number format, of which there is one;
+    time_zone: in which pages and messages show times, and the preset for the quiet hours of new channels; locale:
+    language and number format, of which there is one;
     inbox_seen_at: when the person last looked into the inbox.
     """
 
@@ -31,8 +31,8 @@ class Profile(models.Model):
         max_length=64,
         default="UTC",
         validators=[validate_time_zone],
-        help_text="Pages, charts and forms have times in this zone, and show UTC on hover. Messages, portfolios and "
-        "the API are in UTC. New channels begin with it for their quiet hours.",
+        help_text="Pages, charts, forms and messages have times in this zone; pages show UTC on hover. Portfolios, "
+        "webhooks and the API are in UTC. New channels begin with it for their quiet hours.",
     )
     locale = models.CharField(max_length=8, choices=Locale, default=Locale.ENGLISH)
     inbox_seen_at = models.DateTimeField(null=True, editable=False)

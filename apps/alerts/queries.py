@@ -1,7 +1,8 @@
 """What is asked of alerts."""
 
+import logging
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, tzinfo
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
 from django.db import connection
@@ -10,8 +11,14 @@ from django.db.models.functions import Coalesce
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.canary import is_not_canary
+from apps.market.domain import epoch_microseconds
+from apps.rules.domain import describe_evidence
 from apps.rules.engine.codes import Reason
+from apps.rules.engine.rule import RuleSpec
 from apps.rules.models import RuleState
+from apps.rules.queries import specs_of
+
+logger = logging.getLogger(__name__)
 
 # What `Alert.state` says of a row, asked of many.
 IN_STATE = {
@@ -38,6 +45,35 @@ def _is_seen_by(user: AbstractBaseUser | AnonymousUser, *, alert: str = "") -> Q
     if isinstance(user, PermissionsMixin) and user.has_perm("alerts.view_system_alerts"):
         own |= Q(**{f"{alert}owner": None}) & ~_is_shown_as_own(user, alert=alert)
     return own
+
+
+def summaries_of(alerts: Iterable[Alert], *, zone: tzinfo) -> dict[int, str]:
+    """Return alert id -> its summary with the times in a zone; one statement, none for UTC.
+
+    The stored one has them in UTC. What a condition saw is described anew by the evidence. Reads the assets.
+    """
+    found = {alert.pk: alert for alert in alerts}
+    summaries = {pk: alert.summary for pk, alert in found.items()}
+    if str(zone) == "UTC":
+        return summaries
+    seen = {pk: alert for pk, alert in found.items() if alert.kind == Alert.Kind.CONDITION and alert.version_id}
+    specs = specs_of({alert.version_id for alert in seen.values() if alert.version_id is not None}) if seen else {}
+    for pk, alert in seen.items():
+        spec = specs.get(alert.version_id or 0)
+        if not isinstance(spec, RuleSpec):
+            continue
+        try:
+            summaries[pk] = describe_evidence(
+                symbol=alert.symbol,
+                condition=spec.condition,
+                evidence=alert.evidence,
+                opened_at=epoch_microseconds(alert.opened_at),
+                zone=zone,
+            )
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            # Evidence of an older version may have another shape. The alert is notified of all the same.
+            logger.exception("evidence not described", extra={"alert": pk})
+    return summaries
 
 
 def lock_open_alerts(alert_ids: Iterable[int]) -> list[int]:

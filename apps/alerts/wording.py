@@ -1,8 +1,7 @@
 """Why alerts opened and ended, and what of them was corrected, in words. Pure."""
 
 from collections.abc import Mapping
-from datetime import datetime
-from decimal import Decimal
+from datetime import UTC, datetime, tzinfo
 
 from apps.alerts.episodes import (
     FOUND_BY_HEALTH_CHECK,
@@ -13,7 +12,7 @@ from apps.alerts.episodes import (
     WELL_AGAIN,
 )
 from apps.rules.domain import describe_reason
-from apps.wording import format_plain
+from apps.wording import format_moment, format_number, format_prices
 
 _SENTENCES = {
     REPORTED_BY_ALERTMANAGER: "reported by Alertmanager",
@@ -35,14 +34,14 @@ def describe_event_reason(reason: str, detail: str = "", correction: Mapping[str
     return _SENTENCES.get(reason) or describe_reason(reason, detail)
 
 
-def describe_correction(correction: Mapping[str, str | None]) -> str:
-    """Return what was corrected of what an alert saw, from the data of domain.CorrectionSeen."""
+def describe_correction(correction: Mapping[str, str | None], *, zone: tzinfo = UTC) -> str:
+    """Return what was corrected of what an alert saw, from the data of domain.CorrectionSeen. zone: of the time."""
     if correction.get("day") is not None:
         return f"the prices of {correction['day']}, of which candles are kept, were replaced or deleted"
     at, before, after = correction["at"], correction["before"], correction["after"]
-    when = f"{datetime.fromisoformat(at or ''):%Y-%m-%d %H:%M:%S} UTC"
+    when = format_moment(datetime.fromisoformat(at or ""), zone=zone)
     if before is None:
-        return f"a price of {when}, {format_plain(Decimal(after or 0))}, was added"
+        return f"a price of {when}, {format_number(after or 0)}, was added"
     if after is None:
-        return f"the price of {when}, {format_plain(Decimal(before))}, was deleted"
-    return f"the price of {when}: {format_plain(Decimal(before))} → {format_plain(Decimal(after))}"
+        return f"the price of {when}, {format_number(before)}, was deleted"
+    return f"the price of {when}: {' → '.join(format_prices([before, after]))}"

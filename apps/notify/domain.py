@@ -3,13 +3,14 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from apps import spans
 from apps.alerts.wording import describe_event_reason
+from apps.wording import GROUP_SEPARATOR, format_moment
 
 # Market alerts lose their value fast: most retries come early, and none after a working day.
 RETRY_AFTER_SECONDS = (5, 30, 120, 600, 1_800, 7_200, 21_600)
@@ -29,11 +30,12 @@ PLACEHOLDERS = {
     "severity": "critical, warning or info",
     "event": "opened, resolved, reminder, or corrected",
     "summary": "what the rule saw",
-    "at": "when it happened (UTC)",
+    "at": "when it happened, in your time zone",
     "reason": "why it resolved, or what was corrected; empty while it is open",
     "url": "the alert's page",
     "count": "how many alerts the message lists",
 }
+_WHITE_SPACE = re.compile(rf"[^\S{GROUP_SEPARATOR}]+")
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -120,22 +122,26 @@ def from_data(data: Mapping[str, Any]) -> MessageItem:
     return MessageItem(**(dict(data) | {"at": datetime.fromisoformat(data["at"])}))
 
 
-def compose(items: Sequence[MessageItem], *, url: str) -> tuple[str, str]:
-    """Return (subject, text) of a message with these items, in their order. url: the page of the message."""
+def compose(items: Sequence[MessageItem], *, url: str, zone: tzinfo = UTC) -> tuple[str, str]:
+    """Return (subject, text) of a message with these items, in their order. url: the page of the message; zone: of the
+    times."""
     alerts = len({one.alert_id for one in items})
-    subject, text = _compose_one(items) if alerts == 1 else _compose_many(items, alerts=alerts, url=url)
+    if alerts == 1:
+        subject, text = _compose_one(items, zone=zone)
+    else:
+        subject, text = _compose_many(items, alerts=alerts, url=url, zone=zone)
     return one_line(subject)[:SUBJECT_LONGEST], text
 
 
-def _compose_one(items: Sequence[MessageItem]) -> tuple[str, str]:
+def _compose_one(items: Sequence[MessageItem], *, zone: tzinfo) -> tuple[str, str]:
     last = items[-1]
     state = {RESOLVED: "Resolved", REMINDER: "Still open", CORRECTED: "Corrected"}.get(last.event)
     title = f"{state}: {', '.join(filter(None, (last.rule, last.symbol)))}" if state else title_of(last)
     lines = [f"Held back by {last.deferred_by}."] if last.deferred_by else []
-    return f"[{last.severity}] {title}", "\n".join([*lines, *lines_of(items), "", last.url])
+    return f"[{last.severity}] {title}", "\n".join([*lines, *lines_of(items, zone=zone), "", last.url])
 
 
-def _compose_many(items: Sequence[MessageItem], *, alerts: int, url: str) -> tuple[str, str]:
+def _compose_many(items: Sequence[MessageItem], *, alerts: int, url: str, zone: tzinfo) -> tuple[str, str]:
     last = {one.alert_id: one for one in items}
     over = sum(one.event == RESOLVED for one in last_states(items))
     names = list(dict.fromkeys(one.symbol or one.rule for one in last.values()))
@@ -147,7 +153,7 @@ def _compose_many(items: Sequence[MessageItem], *, alerts: int, url: str) -> tup
         if deferred_by:
             lines += ["", f"Held back by {deferred_by}:"]
         for events in deferred_alerts:
-            lines += ["", f"[{events[-1].severity}] {title_of(events[-1])}", *lines_of(events)]
+            lines += ["", f"[{events[-1].severity}] {title_of(events[-1])}", *lines_of(events, zone=zone)]
     return subject, "\n".join([*lines, "", url])
 
 
@@ -169,20 +175,20 @@ def grouped(items: Iterable[MessageItem]) -> list[tuple[str, list[list[MessageIt
     return [(deferred_by, list(groups[deferred_by].values())) for deferred_by in sorted(groups)]
 
 
-def lines_of(items: Sequence[MessageItem]) -> list[str]:
-    """Return the lines about the items of one alert."""
+def lines_of(items: Sequence[MessageItem], *, zone: tzinfo = UTC) -> list[str]:
+    """Return the lines about the items of one alert. zone: of the times."""
     lines = []
     if all(one.event in (RESOLVED, CORRECTED) for one in items):
         lines.append(items[-1].summary)
     for one in items:
         if one.event == RESOLVED:
-            lines.append(f"Resolved {moment(one.at)} ({one.reason_text}).")
+            lines.append(f"Resolved {moment(one.at, zone)} ({one.reason_text}).")
         elif one.event == CORRECTED:
             lines.append(f"Corrected afterwards: {one.reason_text}.")
         elif one.event == REMINDER:
-            lines += [one.summary, f"Still open and not acknowledged; opened {moment(one.at)}."]
+            lines += [one.summary, f"Still open and not acknowledged; opened {moment(one.at, zone)}."]
         else:
-            lines += [one.summary, f"Opened {moment(one.at)}."]
+            lines += [one.summary, f"Opened {moment(one.at, zone)}."]
     return lines
 
 
@@ -191,39 +197,46 @@ def title_of(item: MessageItem) -> str:
     return f"{item.rule}: {item.symbol}" if item.symbol else item.rule
 
 
-def compose_test(*, channel: str, asked_by: str, at: datetime, url: str) -> tuple[str, str]:
-    """Return (subject, text) of a message that tests a channel."""
+def compose_test(*, channel: str, asked_by: str, at: datetime, url: str, zone: tzinfo = UTC) -> tuple[str, str]:
+    """Return (subject, text) of a message that tests a channel. zone: of the time."""
     lines = [
-        f"This is a test of the channel {channel}, asked for by {asked_by} at {moment(at)}.",
+        f"This is a test of the channel {channel}, asked for by {asked_by} at {moment(at, zone)}.",
         "Alerts of the rules that name it come the same way.",
     ]
     return one_line(f"[test] {channel}")[:SUBJECT_LONGEST], "\n".join([*lines, "", url])
 
 
 def apply_templates(
-    items: Sequence[MessageItem], *, subject_template: str, text_template: str, subject: str, text: str
+    items: Sequence[MessageItem],
+    *,
+    subject_template: str,
+    text_template: str,
+    subject: str,
+    text: str,
+    zone: tzinfo = UTC,
 ) -> tuple[str, str]:
     """Return (subject, text) with a channel's templates in place of the given ones; an empty template changes nothing.
 
     The text's template is filled in for each item, one after the other; the subject's only where there is one alert.
+    zone: of the times.
     Raises TemplateInvalid.
     """
     count = len({one.alert_id for one in items})
     if subject_template and count == 1:
-        filled = fill_in(subject_template, placeholders_of(items[-1], count=count))
+        filled = fill_in(subject_template, placeholders_of(items[-1], count=count, zone=zone))
         subject = one_line(filled)[:SUBJECT_LONGEST] or subject
     if text_template:
-        text = _filled_for_each(items, text_template=text_template, count=count)
+        text = _filled_for_each(items, text_template=text_template, count=count, zone=zone)
     return subject, text
 
 
-def _filled_for_each(items: Sequence[MessageItem], *, text_template: str, count: int) -> str:
+def _filled_for_each(items: Sequence[MessageItem], *, text_template: str, count: int, zone: tzinfo) -> str:
     """Return the template filled in for each item, one after the other, cut at TEMPLATED_LONGEST: a template of many
     placeholders times a thousand items could exhaust the memory."""
     lines: list[str] = []
     room = TEMPLATED_LONGEST
     for index, one in enumerate(items):
-        line = fill_in(text_template, placeholders_of(one, count=count))[:TEMPLATED_LONGEST]
+        line = fill_in(text_template, placeholders_of(one, count=count, zone=zone))[:TEMPLATED_LONGEST]
         if len(line) > room:
             lines.append(f"… and {len(items) - index:,} more.")
             break
@@ -232,15 +245,15 @@ def _filled_for_each(items: Sequence[MessageItem], *, text_template: str, count:
     return "\n".join(lines)
 
 
-def placeholders_of(item: MessageItem, *, count: int) -> dict[str, str]:
-    """Return the value of each of PLACEHOLDERS."""
+def placeholders_of(item: MessageItem, *, count: int, zone: tzinfo = UTC) -> dict[str, str]:
+    """Return the value of each of PLACEHOLDERS. zone: of the time."""
     return {
         "rule": item.rule,
         "asset": item.symbol,
         "severity": item.severity,
         "event": item.event,
         "summary": item.summary,
-        "at": moment(item.at),
+        "at": moment(item.at, zone),
         "reason": item.reason_text,
         "url": item.url,
         "count": str(count),
@@ -359,16 +372,16 @@ def describe_unread(count: int) -> str:
     return str(count) if count < UNREAD_COUNTED else f"{UNREAD_COUNTED - 1}+"
 
 
-def describe_end(ends_at: datetime | None) -> str:
-    """Return until when a silence lasts. ends_at: None where that is the end of its alert."""
-    return f"until {moment(ends_at)}" if ends_at is not None else "until the alert is over"
+def describe_end(ends_at: datetime | None, *, zone: tzinfo = UTC) -> str:
+    """Return until when a silence lasts. ends_at: None where that is the end of its alert; zone: of the time."""
+    return f"until {moment(ends_at, zone)}" if ends_at is not None else "until the alert is over"
 
 
-def moment(at: datetime) -> str:
+def moment(at: datetime, zone: tzinfo = UTC) -> str:
     """Return a time as messages show it."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return format_moment(at, zone=zone)
 
 
 def one_line(text: str) -> str:
-    """Return the text with each run of white space as one space."""
-    return " ".join(text.split())
+    """Return the text with each run of white space as one space; those within numbers stay."""
+    return _WHITE_SPACE.sub(" ", text).strip()

@@ -11,7 +11,7 @@ from apps.backtests.models import BacktestRun
 from apps.market.queries import SPANS, Later, Moment, aftermaths, assets_named
 from apps.panel.kit.pages import Table
 from apps.rules.models import Rule
-from apps.wording import format_number, format_percent
+from apps.wording import decimals_of, format_number, format_percent
 from apps.zones import in_zone
 
 # So many of the newest are summed up.
@@ -24,15 +24,17 @@ def table_after(alert: Alert) -> list[Table]:
     if moment is None:
         return []
     (found,) = aftermaths([moment])
-    rows = [[f"{name} later", moment.at + SPANS[name], *_cells(later)] for name, later in found.items()]
+    known = [later.price for later in found.values() if later.price is not None]
+    decimals = decimals_of([moment.price, *known])
+    rows = [[f"{name} later", moment.at + SPANS[name], *_cells(later, decimals)] for name, later in found.items()]
     headers = ["", in_zone("at"), "price", "change"]
     return [Table(title="What happened after", headers=headers, rows=rows, empty="", is_first=True)]
 
 
-def _cells(later: Later) -> tuple[str, str]:
+def _cells(later: Later, decimals: int) -> tuple[str, str]:
     if later.price is None:
         return later.why_unknown, ""
-    return format_number(later.price), describe_change(later)
+    return format_number(later.price, decimals=decimals), describe_change(later)
 
 
 def describe_change(later: Later) -> str:

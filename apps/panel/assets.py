@@ -33,7 +33,7 @@ from apps.pipeline.flow import move_asset
 from apps.rules.domain import describe_state_reason
 from apps.sources.models import Backfill, Listing
 from apps.tracing import new_trace_id
-from apps.wording import format_plain
+from apps.wording import format_number, format_prices
 from apps.zones import in_zone, show_time, zone_name
 
 ALERTS_SHOWN = 20
@@ -209,7 +209,7 @@ class AssetAdmin(HealthShown, PageAdmin):
 
     @admin.display(description="latest price", ordering="latest__price")
     def latest_price(self, asset: Asset) -> str:
-        return format_plain(asset.latest.price) if hasattr(asset, "latest") else "none yet"
+        return format_number(asset.latest.price) if hasattr(asset, "latest") else "none yet"
 
     @admin.display(description=in_zone("at"), ordering="latest__at")
     def latest_at(self, asset: Asset) -> Any:
@@ -305,6 +305,7 @@ class AssetAdmin(HealthShown, PageAdmin):
         ]
 
     def tables_for(self, request: HttpRequest, row: Asset) -> list[Table]:
+        quotes = queries.last_quotes(row.pk, limit=QUOTES_SHOWN)
         states = states_watching(request.user, asset_id=row.pk)[:ROWS_SHOWN]
         alerts = alerts_of(request.user).filter(asset=row)[:ALERTS_SHOWN]
         refused = refused_table(request, [row], title="Refused listings: providers that give no price for it")
@@ -336,10 +337,10 @@ class AssetAdmin(HealthShown, PageAdmin):
                 headers=[in_zone("at"), "price", "volume", "late", "entry of the log"],
                 rows=[
                     [
-                        *(one.at, format_plain(one.price), "" if one.volume is None else format_plain(one.volume)),
+                        *(one.at, price, "" if one.volume is None else format_number(one.volume)),
                         *("late: not evaluated" if one.late else "", f"#{one.entry.seq}"),
                     ]
-                    for one in queries.last_quotes(row.pk, limit=QUOTES_SHOWN)
+                    for one, price in zip(quotes, format_prices([one.price for one in quotes]), strict=True)
                 ],
                 empty="No quotes are kept.",
             ),

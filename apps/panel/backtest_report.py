@@ -130,7 +130,7 @@ def _milliseconds(at: datetime) -> int:
 
 def counted(count: int, noun: str) -> str:
     """Return "1 alert", "2 alerts"."""
-    return f"{format_number(str(count))} {noun}{'' if count == 1 else 's'}"
+    return f"{format_number(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def span_text(seconds: float) -> str:

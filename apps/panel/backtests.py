@@ -325,7 +325,7 @@ def _sentences(report: dict[str, Any]) -> list[str]:
     said = [
         f"It would have opened {counted(count, 'alert')} on {len(report['openings_by_asset'])} of "
         f"{counted(report['assets_count'], 'asset')}, and sent {counted(report['messages'], 'message')} to each "
-        f"channel, in {format_number(str(report['quotes']))} quotes."
+        f"channel, in {format_number(report['quotes'])} quotes."
     ]
     if report["suppressed"]:
         said.append(f"{counted(report['suppressed'], 'opening')} more were kept silent by the cooldown.")

@@ -18,7 +18,7 @@ from apps.sources import queries as sources_queries
 from apps.sources.models import Circuit, FeedSource
 from apps.sources.providers.failures import hint_on
 from apps.sources.providers.registry import PROVIDERS
-from apps.wording import format_plain
+from apps.wording import format_number, format_prices
 from apps.zones import in_zone, write_time
 
 SWITCHES_SHOWN = 10
@@ -154,7 +154,7 @@ def counts_table(feed: Feed, *, now: datetime) -> Table:
         rows=[
             [
                 name if name in ("accepted", "late", "repeated", "unconfirmed") else f"rejected: {name}",
-                f"{sum(hours):,}".replace(",", " "),
+                format_number(sum(hours)),
                 sparkline(hours, text=f"{name} by the hour: {', '.join(map(str, hours))}"),
             ]
             for name, hours in shown.items()
@@ -265,7 +265,7 @@ def unconfirmed_table(request: HttpRequest, feed: Feed) -> Table | None:
     )
     rows = [
         [
-            *(one.asset.symbol, one.at, format_plain(one.price), format_plain(one.asset.latest.price), one.provider),
+            *(one.asset.symbol, one.at, *format_prices([one.price, one.asset.latest.price]), one.provider),
             split_link(request, one.asset_id, at=one.at, before=one.asset.latest.price, after=one.price),
         ]
         for one in unconfirmed[:UNCONFIRMED_SHOWN]

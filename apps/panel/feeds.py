@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -55,7 +56,7 @@ from apps.sources.services import (
     fetch_now,
     set_is_live,
 )
-from apps.wording import format_plain, format_span
+from apps.wording import decimals_of, format_number, format_span
 from apps.zones import in_zone, show_time
 
 ENTRIES_SHOWN = 20
@@ -457,10 +458,10 @@ class FeedEntryAdmin(ReadOnlyAdmin):
                 headers=["asset", in_zone("at"), "price", "volume", "late", "corrected"],
                 rows=[
                     [
-                        *_quote_cells(one),
+                        *cells,
                         "" if isinstance(one, Quote) else page_link(request, one.until_entry, f"{one.until_entry}"),
                     ]
-                    for one in quotes
+                    for one, cells in zip(quotes, _quote_cells(quotes), strict=True)
                 ],
                 empty="No quotes in this entry, or they are older than quotes are kept.",
             )
@@ -471,14 +472,27 @@ class FeedEntryAdmin(ReadOnlyAdmin):
                 Table(
                     title=f"Replaced or deleted quotes ({row.correction.removed} in all, at most {ROWS_SHOWN} shown)",
                     headers=["asset", in_zone("at"), "price", "volume", "late", "had come with"],
-                    rows=[[*_quote_cells(one), page_link(request, one.entry, f"{one.entry}")] for one in removed],
+                    rows=[
+                        [*cells, page_link(request, one.entry, f"{one.entry}")]
+                        for one, cells in zip(removed, _quote_cells(removed), strict=True)
+                    ],
                     empty="None, or they are older than quotes are kept.",
                 )
             )
         return tables
 
 
-def _quote_cells(quote: Quote | SupersededQuote) -> list[Any]:
-    """Return the cells of a quote: asset, time, price, volume, and whether it is late."""
-    volume = None if quote.volume is None else format_plain(quote.volume)
-    return [quote.asset.symbol, quote.at, format_plain(quote.price), volume, "late" if quote.late else ""]
+def _quote_cells(quotes: Sequence[Quote | SupersededQuote]) -> list[list[Any]]:
+    """Return the cells of each quote: asset, time, price, volume, and whether it is late."""
+    prices: dict[int, list[Decimal]] = {}
+    for one in quotes:
+        prices.setdefault(one.asset_id, []).append(one.price)
+    decimals = {asset_id: decimals_of(of_asset) for asset_id, of_asset in prices.items()}
+    return [
+        [
+            *(one.asset.symbol, one.at, format_number(one.price, decimals=decimals[one.asset_id])),
+            None if one.volume is None else format_number(one.volume),
+            "late" if one.late else "",
+        ]
+        for one in quotes
+    ]

@@ -21,7 +21,7 @@ from apps.market.derived.wording import describe_series, formula_of
 from apps.market.services import AssetStays
 from apps.panel.kit.pages import ROWS_SHOWN, Chart, ReadOnlyAdmin, Table, page_link
 from apps.rules.domain import describe_state_reason
-from apps.wording import format_duration, format_plain
+from apps.wording import format_duration, format_number, format_plain, format_prices
 from apps.zones import in_zone, show_time, zone_name
 
 QUOTES_SHOWN = 20
@@ -57,7 +57,7 @@ class DerivedSeriesAdmin(ReadOnlyAdmin):
 
     @admin.display(description="newest value", ordering="asset__latest__price")
     def latest_price(self, row: DerivedSeries) -> str:
-        return format_plain(row.asset.latest.price) if hasattr(row.asset, "latest") else "none yet"
+        return format_number(row.asset.latest.price) if hasattr(row.asset, "latest") else "none yet"
 
     @admin.display(description=in_zone("at"), ordering="asset__latest__at")
     def latest_at(self, row: DerivedSeries) -> Any:
@@ -108,6 +108,7 @@ class DerivedSeriesAdmin(ReadOnlyAdmin):
         definition, symbols = _definition(row)
         assets = {leg.asset_id: leg.asset for leg in row.legs.all()}
         states = states_watching(request.user, asset_id=row.pk)[:ROWS_SHOWN]
+        quotes = queries.last_quotes(row.pk, limit=QUOTES_SHOWN)
         return [
             Table(
                 title=f"Legs: {describe_series(definition, symbols)}",
@@ -138,8 +139,8 @@ class DerivedSeriesAdmin(ReadOnlyAdmin):
                 title=f"Last quotes (at most {QUOTES_SHOWN})",
                 headers=[in_zone("at"), "value", "entry of the log"],
                 rows=[
-                    [one.at, format_plain(one.price), f"#{one.entry.seq}"]
-                    for one in queries.last_quotes(row.pk, limit=QUOTES_SHOWN)
+                    [one.at, value, f"#{one.entry.seq}"]
+                    for one, value in zip(quotes, format_prices([one.price for one in quotes]), strict=True)
                 ],
                 empty="No quotes are kept.",
             ),

@@ -18,7 +18,7 @@ from apps.panel.why_notified import notified_beside
 from apps.rules import queries
 from apps.rules.models import Rule
 from apps.rules.why import Why, WhyRefused, why
-from apps.wording import format_plain
+from apps.wording import format_prices
 from apps.zones import in_zone, show_time, write_time
 
 
@@ -91,9 +91,10 @@ def _facts(answer: Why) -> list[tuple[str, Any]]:
         ("evaluated at", show_time(answer.evaluated_at) if answer.evaluated_at else "not evaluated yet"),
         ("entry of the log", f"{answer.entry}, as of {write_time(answer.entry.as_of)}"),
     ]
-    for name, seen in (("price", answer.newest), ("price before", answer.previous)):
-        if seen is not None:
-            facts.append((name, f"{format_plain(seen.price)} at {write_time(seen.at)}"))
+    quotes = [("price", answer.newest), ("price before", answer.previous)]
+    known = [(name, seen) for name, seen in quotes if seen is not None]
+    for (name, seen), price in zip(known, format_prices([seen.price for _, seen in known]), strict=True):
+        facts.append((name, f"{price} at {write_time(seen.at)}"))
     if answer.opened_at is not None:
         facts.append(("last opening that notified", show_time(answer.opened_at)))
     return facts

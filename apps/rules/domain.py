@@ -1,9 +1,9 @@
 """Rules and evidence in words. Pure."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Context, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from apps.market.domain import PRICE_DECIMALS
 from apps.notation import WIDE, write_number
@@ -13,7 +13,15 @@ from apps.rules.engine.leaves.comparisons import Average, Change, ZScore
 from apps.rules.engine.leaves.levels import Band, Crossing, Level, Passage
 from apps.rules.engine.leaves.silences import Stale, Unchanged
 from apps.rules.engine.rule import RuleSpec
-from apps.wording import format_age, format_duration, format_number, format_percent, round_number
+from apps.wording import (
+    format_age,
+    format_duration,
+    format_moment,
+    format_number,
+    format_percent,
+    format_prices,
+    round_number,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A checkpoint a minute for the last hour, one an hour for two days, one a day before that.
@@ -99,39 +107,61 @@ def describe_rule(spec: RuleSpec) -> str:
     return text
 
 
-def describe_evidence(*, symbol: str, condition: Condition, evidence: Mapping[str, Any], opened_at: int) -> str:
-    """Return what was seen: "BTC-USD rose 10.4 % in 5 minutes: 61 230.00 at 12:03:10 → 67 598.00 at 12:07:55".
+def describe_evidence(
+    *, symbol: str, condition: Condition, evidence: Mapping[str, Any], opened_at: int, zone: tzinfo = UTC
+) -> str:
+    """Return what was seen: "BTC-USD rose 10.4 % in 5 minutes: 61 230.25 at 12:03:10 UTC → 67 598.00 at 12:07:55 UTC".
 
-    opened_at: microseconds since 1970; what is of another day (UTC) has its date.
+    opened_at: microseconds since 1970; zone: of the times. A time on another day than that has its date.
     """
-    day = (_EPOCH + timedelta(microseconds=opened_at)).date()
-    seen = _describe_seen(symbol=symbol, condition=condition, evidence=evidence, day=day)
+    clock = _Clock((_EPOCH + timedelta(microseconds=opened_at)).astimezone(zone).date(), zone)
+    seen = _describe_seen(symbol=symbol, condition=condition, evidence=evidence, clock=clock)
     switched = evidence.get("switched")
-    return seen if switched is None else f"{seen} ({_describe_switch(switched, day)})"
+    return seen if switched is None else f"{seen} ({_describe_switch(switched, clock)})"
 
 
-def _describe_switch(switched: Mapping[str, Any], day: date) -> str:
+class _Clock(NamedTuple):
+    """Writes the times of evidence in a zone; those of `day` without a date."""
+
+    day: date
+    zone: tzinfo
+
+    def at(self, written: str) -> str:
+        moment = datetime.fromisoformat(written)
+        form = "at %H:%M:%S" if self.is_of_the_day(written) else "on %Y-%m-%d at %H:%M:%S"
+        return format_moment(moment, form, zone=self.zone)
+
+    def is_of_the_day(self, written: str) -> bool:
+        return datetime.fromisoformat(written).astimezone(self.zone).date() == self.day
+
+
+def _describe_switch(switched: Mapping[str, Any], clock: _Clock) -> str:
     before, now = switched["from"], switched["to"]
     if "factor" not in switched:
         return f"the first price from {now}, after {before}"
     factor = format_number(Context(prec=3).plus(Decimal(switched["factor"])))
-    return f"compared across a change of provider {_clock(switched['at'], day)} from {before} to {now}, factor {factor}"
+    return f"compared across a change of provider {clock.at(switched['at'])} from {before} to {now}, factor {factor}"
 
 
-def _describe_seen(*, symbol: str, condition: Condition, evidence: Mapping[str, Any], day: date) -> str:
-    claim, newest = _claim(condition, evidence, at=evidence["at"]), _quote(evidence, day)
+def _describe_seen(*, symbol: str, condition: Condition, evidence: Mapping[str, Any], clock: _Clock) -> str:
+    claim, at = _claim(condition, evidence, at=evidence["at"]), clock.at(evidence["at"])
+    newest = f"{format_number(evidence['price'])} {at}"
     if isinstance(condition, Change):
-        newest = f"{_quote(evidence['reference'], day)} → {newest}"
+        reference = evidence["reference"]
+        before, now = format_prices([reference["price"], evidence["price"]])
+        newest = f"{before} {clock.at(reference['at'])} → {now} {at}"
     elif isinstance(condition, Crossing | Passage):
         # The quote before is named with its time only where that is of another day.
         previous = evidence.get("previous")
-        is_of_the_day = previous is None or datetime.fromisoformat(previous["at"]).date() == day
-        before = format_number(evidence["before"]) if is_of_the_day else _quote(previous, day)
-        newest = f"{before} → {newest}"
+        is_of_the_day = previous is None or clock.is_of_the_day(previous["at"])
+        before, now = format_prices([evidence["before"] if is_of_the_day else previous["price"], evidence["price"]])
+        if not is_of_the_day:
+            before += f" {clock.at(previous['at'])}"
+        newest = f"{before} → {now} {at}"
     elif isinstance(condition, Stale):
-        newest = f"the last was {newest}, and the clock is {_clock(evidence['clock'], day)}"
+        newest = f"the last was {newest}, and the clock is {clock.at(evidence['clock'])}"
     elif isinstance(condition, Unchanged):
-        newest += f", first quoted {_clock(evidence['unchanged_since'], day)}"
+        newest += f", first quoted {clock.at(evidence['unchanged_since'])}"
     elif isinstance(condition, Average | ZScore):
         newest += f", average {format_mean(evidence['mean'], evidence['price'])}"
     return f"{symbol} {claim}: {newest}"
@@ -181,15 +211,6 @@ def _claim(condition: Condition, evidence: Mapping[str, Any], *, at: str) -> str
         distance, window = describe_distance(evidence), format_duration(condition.window)
         return f"is {distance} {side} its average of {window}"
     return describe_condition(condition)
-
-
-def _quote(seen: Mapping[str, Any], day: date) -> str:
-    return f"{format_number(seen['price'])} {_clock(seen['at'], day)}"
-
-
-def _clock(written: str, day: date) -> str:
-    moment = datetime.fromisoformat(written)
-    return f"at {moment:%H:%M:%S}" if moment.date() == day else f"on {moment:%Y-%m-%d} at {moment:%H:%M:%S}"
 
 
 _REASONS: dict[str, str] = {

@@ -27,7 +27,7 @@ from apps.rules.engine.leaves.levels import Crossing, Passage
 from apps.rules.engine.leaves.silences import Stale, Unchanged
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.windows import FOREVER
-from apps.wording import count_and_unit, format_number, format_percent, format_time
+from apps.wording import count_and_unit, format_number, format_percent, format_prices, format_time
 
 _GROUPS = {"all": "all of these", "any": "at least one of these"}
 
@@ -73,8 +73,7 @@ def parts_of(condition: Condition, evidence: Mapping[str, Any], *, is_open: bool
 
 
 def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
-    number = format_number(seen["price"])
-    price = f"the price is {number}"
+    price = f"the price is {format_number(seen['price'])}"
     if isinstance(leaf, Change):
         # How much is known counts under `not` only.
         known = f"; known: {describe_coverage(leaf, seen)}" if "coverage" in seen else ""
@@ -82,11 +81,12 @@ def _figures(leaf: AnyLeaf, seen: Mapping[str, Any]) -> str:
             return f"{price}; there is no price to compare it with{known}"
         reference = seen["reference"]
         change = _signed(seen["change_percent"]) if "change_percent" in seen else "no percent of that"
-        return f"{format_number(reference['price'])} at {_moment(reference['at'])} → {number}: {change}{known}"
+        before, now = format_prices([reference["price"], seen["price"]])
+        return f"{before} at {_moment(reference['at'])} → {now}: {change}{known}"
     if isinstance(leaf, Crossing | Passage):
         if "before" not in seen:
             return f"{price}; there is no quote before it, or one of another provider"
-        return f"{format_number(seen['before'])} → {number}"
+        return " → ".join(format_prices([seen["before"], seen["price"]]))
     if isinstance(leaf, Stale):
         text = f"the newest quote is of {_moment(seen['newest_at'])}, the clock is at {_moment(seen['clock'])}"
         if "calendar" not in seen:

@@ -33,6 +33,7 @@ from apps.market.queries import (
     held_prices,
     newest_quotes_between,
     price_known_since,
+    sparklines,
     variations_over,
     variations_since_close,
     watched_ids,
@@ -44,7 +45,7 @@ from apps.rules.engine.rule import RuleSpec
 from apps.rules.models import RuleState
 from apps.rules.queries import specs_of
 from apps.site.market import address_of, in_market, movement
-from apps.wording import as_cell, format_age, format_number, format_plain
+from apps.wording import as_cell, decimals_of, format_age, format_number, format_plain, format_prices
 from apps.zones import TO_MINUTES, write_time
 
 # Name in the address -> how far back by the feed's clock; None: as far as anything is stored.
@@ -150,7 +151,7 @@ def _context(request: HttpRequest, asset: Asset) -> dict[str, Any]:
     now = timezone.now()
     chosen = _chosen(request)
     since, until = _period_of(asset, chosen)
-    held = held_prices([asset.pk]).get(asset.pk)
+    held, decimals = held_prices([asset.pk]).get(asset.pk), sparklines([asset.pk])[asset.pk].decimals
     states = list(states_watching(request.user, asset_id=asset.pk)[:RULES_SHOWN])
     specs = specs_of({one.version_id for one in states})
     alerts = list(alerts_of(request.user).filter(asset=asset)[:MARKS_MOST])
@@ -164,7 +165,7 @@ def _context(request: HttpRequest, asset: Asset) -> dict[str, Any]:
         "address": address_of(asset),
         "query": urlencode(query),
         "now": now,
-        "price": format_number(held.price) if held else None,
+        "price": format_number(held.price, decimals=decimals) if held else None,
         "held": held,
         "age": _age(asset, held, now),
         "health": asset_healths([asset.pk], now=now)[asset.pk],
@@ -176,7 +177,9 @@ def _context(request: HttpRequest, asset: Asset) -> dict[str, Any]:
         "other": other,
         "no_such_asset": bool(other_name) and other is None,
         "other_is_empty": other is not None and bool(bars) and not other_bars,
-        "chart": _chart(bars, other_bars, other, _levels(bars, states, specs, alerts), alerts) if bars else None,
+        "chart": _chart(bars, other_bars, other, _levels(bars, states, specs, alerts), alerts, decimals)
+        if bars
+        else None,
         "chart_text": _chart_text(asset, bars),
         "has_candles": finders.find(CHART_FILE) is not None,
         "chart_file": CHART_FILE,
@@ -253,10 +256,12 @@ def _chart(
     other: Asset | None,
     near: Sequence[tuple[str, Decimal]],
     alerts: Sequence[Alert],
+    decimals: int,
 ) -> dict[str, Any]:
     """Return what asset_chart.js draws: seconds since 1970 and floats. Nothing is evaluated by these."""
     first = bars[0].at
     return {
+        "decimals": max(decimals, decimals_of([bars[-1].close])),
         "bars": [
             [
                 *(_seconds(one.at), *map(float, one[1:5])),
@@ -287,11 +292,12 @@ def _chart_text(asset: Asset, bars: Sequence[Bar]) -> str:
     """Return what the chart shows, for who cannot see it."""
     if not bars:
         return ""
-    lowest, highest = min(one.low for one in bars), max(one.high for one in bars)
+    prices = (min(one.low for one in bars), max(one.high for one in bars), bars[-1].close)
+    lowest, highest, last = format_prices(prices)
     return (
         f"{asset.symbol}: {len(bars)} candles from {write_time(bars[0].at, TO_MINUTES)} to "
         f"{write_time(bars[-1].at, TO_MINUTES)}, "
-        f"lowest {format_plain(lowest)}, highest {format_plain(highest)}, last {format_plain(bars[-1].close)}."
+        f"lowest {lowest}, highest {highest}, last {last}."
     )
 
 

@@ -21,7 +21,7 @@ from apps.market.services import AssetStays, CorrectionRefused, create_manual_as
 from apps.owned_ids import owned_id_of
 from apps.site.manual_forms import ManualAssetForm, PriceFileForm, PriceForm
 from apps.site.series import chart_of, chart_text_of, newest_of
-from apps.wording import format_number
+from apps.wording import format_prices
 
 PERMISSION = "portfolios.add_transaction"
 PRICES_SHOWN = 50
@@ -87,7 +87,10 @@ def manual_page(
         "price_form": price,
         "file_form": file,
         **newest_of(asset, now),
-        "prices": [(one.at, one.at.isoformat(), format_number(one.price)) for one in rows],
+        "prices": [
+            (one.at, one.at.isoformat(), price)
+            for one, price in zip(rows, format_prices([one.price for one in rows]), strict=True)
+        ],
         "chart": chart_of(path),
         "chart_text": chart_text_of(path),
         "may_change": request.user.has_perm(PERMISSION),

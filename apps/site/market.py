@@ -85,7 +85,7 @@ def market_rows(assets: Sequence[Asset], *, user: Any, now: datetime) -> list[Ma
     ids = [asset.pk for asset in assets]
     prices = latest_prices(ids, now=now)
     changes = changes_24h({pk: price for pk, (_, price) in prices.items()})
-    healths, points, watched = asset_healths(ids, now=now), sparklines(ids), watched_ids(user)
+    healths, lines, watched = asset_healths(ids, now=now), sparklines(ids), watched_ids(user)
     rows = []
     for asset in assets:
         at, price = prices.get(asset.pk, (None, None))
@@ -94,9 +94,9 @@ def market_rows(assets: Sequence[Asset], *, user: Any, now: datetime) -> list[Ma
                 asset=asset,
                 address=address_of(asset),
                 at=at,
-                price=format_number(shortened(price)) if price is not None else None,
+                price=write_listed(price, decimals=lines[asset.pk].decimals) if price is not None else None,
                 change=movement(changes.get(asset.pk)),
-                points=sparkline(points[asset.pk]),
+                points=sparkline(lines[asset.pk].points),
                 health=healths[asset.pk],
                 is_watched=asset.pk in watched,
             )
@@ -104,10 +104,13 @@ def market_rows(assets: Sequence[Asset], *, user: Any, now: datetime) -> list[Ma
     return rows
 
 
-def shortened(price: Decimal) -> Decimal:
-    """Return a price with 9 significant digits, and with 2 decimals at least: lists have little room."""
+def write_listed(price: Decimal, *, decimals: int) -> str:
+    """Return a price with 9 significant digits, and with 2 decimals at least: lists have little room.
+
+    decimals: of the asset's prices. Fewer are filled up with zeros, as far as there is room.
+    """
     places = max(2, DIGITS_LISTED - 1 - price.adjusted())
-    return price if -int(price.as_tuple().exponent) <= places else round_number(price, decimals=places)
+    return format_number(round_number(price, decimals=places), decimals=min(decimals, places))
 
 
 def changes_24h(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:

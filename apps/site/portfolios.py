@@ -190,7 +190,7 @@ def path_of(rate: FoundRate | None, now: datetime) -> str:
         return UNKNOWN
     said = []
     for leg in rate.legs:
-        price = format_plain(leg.pair.price)
+        price = format_number(leg.pair.price)
         text = f"1 / {price}" if leg.inverse else price
         by = f" by {leg.pair.provider}" if leg.pair.provider else ""
         said.append(f"{leg.pair.symbol} {text}{by}, {_age(leg.pair.at, now)} old")

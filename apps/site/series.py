@@ -28,7 +28,7 @@ from apps.owned_ids import owned_id_of
 from apps.site.figures import UNKNOWN
 from apps.site.series_form import SeriesForm
 from apps.tracing import new_trace_id
-from apps.wording import format_age, format_duration, format_number, format_plain, format_span
+from apps.wording import format_age, format_duration, format_number, format_plain, format_prices, format_span
 from apps.zones import TO_MINUTES, write_time
 
 PICKED_MOST = 20
@@ -261,7 +261,7 @@ def _said_of_past(asset: Asset) -> str:
     if past.first_at is None or past.last_at is None:
         said = "It has no past yet, since its legs have no quotes close enough together."
     else:
-        quotes = f"{past.count:,}".replace(",", " ") + (" quote" if past.count == 1 else " quotes")
+        quotes = f"{format_number(past.count)} quote{'' if past.count == 1 else 's'}"
         said = f"Its past is filled: {quotes} "
         said += f"from {write_time(past.first_at, TO_MINUTES)} to {write_time(past.last_at, TO_MINUTES)}."
     legs = [one.asset for one in asset.series.legs.select_related("asset__feed", "asset__latest")]  # type: ignore[attr-defined]
@@ -302,8 +302,8 @@ def chart_text_of(path: Sequence[PathPoint]) -> str:
     """Return what a chart shows, for who cannot see it."""
     if not path:
         return ""
-    lowest, highest = min(one.low for one in path), max(one.high for one in path)
+    lowest, highest = format_prices([min(one.low for one in path), max(one.high for one in path)])
     return (
         f"Value from {write_time(path[0].at, TO_MINUTES)} to {write_time(path[-1].at, TO_MINUTES)}: "
-        f"lowest {format_plain(lowest)}, highest {format_plain(highest)}."
+        f"lowest {lowest}, highest {highest}."
     )

@@ -29,7 +29,7 @@ def test_each_figure_of_nested_evidence_says_where_it_stands():
         ("all 1", "percent", "1 %"),
         ("all 1", "window from", "2026-03-02 11:55:00 UTC"),
         ("all 1 › reference", "at", "2026-03-02 11:56:00 UTC"),
-        ("all 1 › reference", "price", "61 230.5"),
+        ("all 1 › reference", "price", "61\u202f230.5"),
         ("all 1", "change percent", "-0.5 %"),
         ("all 1", "result", "yes"),
         ("all 2 › any 1", "kind", "above"),

@@ -42,7 +42,7 @@ def test_an_opening_stores_its_evidence_as_data_and_as_a_summary():
     alert = Alert.objects.get()
     assert (alert.rule, alert.version, alert.entry, alert.kind) == (rule, rule.versions.get(), entry, "condition")
     assert (alert.severity, alert.opened_at, alert.resolved_at) == ("warning", at(30), None)
-    assert alert.summary == "BTC-USD rose 10.4 % in 5 minutes: 100 at 12:00:00 → 110.4 at 12:00:30"
+    assert alert.summary == "BTC-USD rose 10.4 % in 5 minutes: 100.0 at 12:00:00 UTC → 110.4 at 12:00:30 UTC"
     assert alert.evidence == {
         "kind": "rises",
         "percent": "10",

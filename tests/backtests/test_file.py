@@ -120,7 +120,7 @@ def test_a_tiny_price_is_compared_and_shown_with_all_its_digits(report):
     found = report(rule, rows_of("1.44e-9", "1.51e-9"))
 
     assert [one["summary"] for one in found["openings"]] == [
-        "A rose 4.86 % in 5 minutes: 0.00000000144 at 00:00:00 → 0.00000000151 at 00:01:00"
+        "A rose 4.86 % in 5 minutes: 0.00000000144 at 00:00:00 UTC → 0.00000000151 at 00:01:00 UTC"
     ]
     assert report(rule.replace("4.8", "4.87"), rows_of("1.44e-9", "1.51e-9"))["openings"] == []
 
@@ -228,7 +228,7 @@ def test_the_text_for_people_says_the_same(tried):
         "A is above 100",
         "4 quotes; 1 repeated, 1 rejected (1 missing)",
         "1 opening, 2 messages to each channel, 0 kept silent",
-        "  2026-01-01T00:01:00Z → 2026-01-01T00:02:00Z  A is above 100: 101 at 00:01:00",
+        "  2026-01-01T00:01:00Z → 2026-01-01T00:02:00Z  A is above 100: 101 at 00:01:00 UTC",
         "  2026-01-01: 1",
     ]
 

@@ -156,7 +156,8 @@ def test_an_opening_at_another_time_differs_as_one_missing_and_one_too_many(tmp_
         ("A opens at 0s", "no opening"),
         (
             "no opening",
-            "A opens at 1m at a price of 110, still open (A rose 10 % in 5 minutes: 100 at 00:00:00 → 110 at 00:01:00)",
+            "A opens at 1m at a price of 110, still open (A rose 10 % in 5 minutes: 100 at 00:00:00 "
+            "UTC → 110 at 00:01:00 UTC)",
         ),
     ]
 
@@ -295,7 +296,7 @@ def test_a_wrong_expectation_fails_with_both_sides_described(tmp_path):
         "FAIL one (tests.yaml: A rises 10 % or more within 5 minutes)\n"
         "     expected  A opens at 1m at a price of 111\n"
         "     got       A opens at 1m at a price of 110, still open"
-        " (A rose 10 % in 5 minutes: 100 at 00:00:00 → 110 at 00:01:00)\n"
+        " (A rose 10 % in 5 minutes: 100 at 00:00:00 UTC → 110 at 00:01:00 UTC)\n"
         "0 passed, 1 failed\n",
     )
 

@@ -1,12 +1,13 @@
 """The candles that charts draw: of stored candles and of quotes that are not rolled up yet, with splits."""
 
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
 from apps.market.models import Candle
 from apps.market.queries import bars_of, newest_quotes_between, sparklines, width_of
-from apps.market.queries.charts import BARS_MOST, WIDTHS
+from apps.market.queries.charts import BARS_MOST, WIDTHS, Sparkline
 from apps.market.services import append_split, roll_up
 from apps.pipeline.flow import evaluate_pending
 from apps.wording import format_plain
@@ -85,11 +86,21 @@ def test_a_sparkline_has_the_last_day_of_the_feeds_clock(feed):
         append_quotes(feed, [("BTC-USD", at(3_600 * hour), str(hour + 1))])
     roll_all_up(feed)
     pk = asset_ids(feed)["BTC-USD"]
-    found = sparklines([pk])[pk]
+    found = sparklines([pk])[pk].points
     assert found[0] == (at(7_200), 3)
     assert [price for _, price in found] == list(range(3, 27))
 
 
 def test_assets_without_candles_have_an_empty_sparkline(feed):
     pk = asset_ids(feed)["BTC-USD"]
-    assert sparklines([pk]) == {pk: []}
+    assert sparklines([pk]) == {pk: Sparkline([], 0)}
+
+
+def test_a_sparkline_has_the_decimals_of_its_prices_as_they_were_quoted(feed):
+    append_quotes(feed, [("BTC-USD", at(0), "100.25"), ("BTC-USD", at(60), "100.50")])
+    append_quotes(feed, [("BTC-USD", at(120), "34")])
+    roll_all_up(feed)
+    pk = asset_ids(feed)["BTC-USD"]
+    append_split(asset_id=pk, effective_at=at(120), numerator=3, denominator=1, now=at(121), trace_id=TRACE)
+    found = sparklines([pk])[pk]
+    assert (found.points[0][1], found.decimals) == (Decimal("33.4166666666667"), 2)

@@ -128,12 +128,12 @@ def test_a_level_of_0_and_a_score_hold_for_a_signed_asset(feed):
         append_quotes(feed, [("SPREAD", at(second), price)])
     evaluate_pending(feed_id=feed.pk)
     assert [(one.rule.name, one.opened_at, one.summary) for one in Alert.objects.order_by("opened_at", "pk")] == [
-        ("low", at(5), "SPREAD is below 0: -1 at 12:00:05"),
-        ("low", at(15), "SPREAD is below 0: -9 at 12:00:15"),
+        ("low", at(5), "SPREAD is below 0: -1 at 12:00:05 UTC"),
+        ("low", at(15), "SPREAD is below 0: -9 at 12:00:15 UTC"),
         (
             "far",
             at(15),
-            "SPREAD is 17 standard deviations from its average of 10 seconds: -9 at 12:00:15, average -0.5",
+            "SPREAD is 17 standard deviations from its average of 10 seconds: -9 at 12:00:15 UTC, average -0.5",
         ),
     ]
 

@@ -174,7 +174,7 @@ def test_the_database_refuses_a_ratio_that_is_none_and_a_split_that_is_there(fee
         ({"denominator": 100_001}, "whole numbers from 1 to 100000"),
         (
             {"numerator": 1, "denominator": 100_000},
-            "the newest price of ACME, 100 000, would be 10 000 000 000, which is out of range",
+            "the newest price of ACME, 100\u202f000, would be 10\u202f000\u202f000\u202f000, which is out of range",
         ),
     ],
 )

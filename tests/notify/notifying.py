@@ -27,6 +27,7 @@ class FakeTransport:
         Setting("password", "Password", "Anything.", is_secret=True, is_required=False),
     )
     defaults = ChannelDefaults(group_wait_seconds=0)
+    is_for_programs = False
 
     def __init__(self):
         self.rendered_messages = []

@@ -31,7 +31,7 @@ LIST = "admin:alerts_alert_changelist"
 def test_the_list_shows_the_summaries_of_alerts(admin_client, admin_user):
     make_notified_alerts(admin_user, 1)
     answer = admin_client.get(reverse(LIST))
-    assert "NOTIFIED-0 is above 10: 11 at 12:00:01" in answer.text
+    assert "NOTIFIED-0 is above 10: 11 at 12:00:01 UTC" in answer.text
     assert "still open" in answer.text
     assert "2026-03-02 12:00:01" in answer.text
 

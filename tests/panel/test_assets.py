@@ -147,7 +147,7 @@ def test_an_assets_page_draws_its_last_day_and_lists_its_last_quotes(admin_clien
     assert [(row[0], row[1], row[4]) for row in quotes.rows] == [
         (at(86_399), "10.5", "#2"),
         (at(-1), "9.5", "#1"),
-        (at(-2), "9", "#1"),
+        (at(-2), "9.0", "#1"),
     ]
 
 

@@ -76,7 +76,7 @@ def test_the_form_begins_with_all_that_is_stored_and_with_the_rule(admin_client,
 def test_what_stands_in_the_form_of_the_rule_is_tried_without_saving_it(admin_client, admin_user):
     rule = make_priced_rule(admin_user)
     page = admin_client.post(try_page(rule), written(level="1 000,5") | {"from_form": "yes"})
-    assert "It is tried as it stands in the form: BTC-USD is above 1 000.5." in unescape(page.text)
+    assert "It is tried as it stands in the form: BTC-USD is above 1\u202f000.5." in unescape(page.text)
     assert "level: '1000.5'" in page.context["form"].initial["document"]
     wrong = admin_client.post(try_page(rule), written(level="1,005") | {"from_form": "yes"})
     assert "Level can be read in two ways: write 1.0050 or 1005." in unescape(wrong.text)
@@ -187,8 +187,8 @@ def test_a_run_that_is_done_says_what_it_found(admin_client, admin_user):
     assert "opened 2 alerts on 1 of 1 asset, and sent 3 messages to each channel, in 4 quotes." in page.text
     openings, sweep, states = page.context["tables"]
     assert [[*row] for row in openings.rows] == [
-        [at(1), "BTC-USD is above 10: 11 at 12:00:01", at(2), "the condition is over"],
-        [at(3), "BTC-USD is above 10: 12 at 12:00:03", "still open at the end", ""],
+        [at(1), "BTC-USD is above 10: 11 at 12:00:01 UTC", at(2), "the condition is over"],
+        [at(3), "BTC-USD is above 10: 12 at 12:00:03 UTC", "still open at the end", ""],
     ]
     assert ["at 10, as it was tried", "2 alerts", 3] in sweep.rows
     assert [row[0] for row in states.rows] == ["firing", "inactive"]

@@ -106,7 +106,7 @@ def test_a_feeds_page_lists_the_changes_of_provider_and_what_waits(admin_client)
     assert (f"#{entry.seq}" in row[0], row[2:]) == (True, ["coinbase", "kraken", "BTC-USD"])
     assert other[2:] == ["kraken", "binance", "BTC-USD × 0.971"]
     ((*waiting, split),) = _table(admin_client, feed, "Prices that jumped").rows
-    assert waiting == ["BTC-USD", at(3), "1000", "10.3", "binance"]
+    assert waiting == ["BTC-USD", at(3), "1\u202f000.0", "10.3", "binance"]
     assert "this was a split" in split
     page = admin_client.get(reverse("admin:market_feedentry_changelist"), {"switched": "yes"})
     assert [one.seq for one in page.context["cl"].result_list] == [entry.seq + 1, entry.seq]

@@ -123,7 +123,10 @@ def test_what_was_given_up_on_a_channel_that_is_off_says_so_and_leads_to_the_cha
 def test_the_list_of_messages_shows_what_each_says(admin_client, admin_user):
     make_notified_alerts(admin_user, 1)
     text = admin_client.get(reverse(LISTS[1]), {"kind": "inbox"}).text
-    assert ("[warning] rule of NOTIFIED-0: NOTIFIED-0" in text, "NOTIFIED-0 is above 10: 11 at 12:00:01" in text) == (
+    assert (
+        "[warning] rule of NOTIFIED-0: NOTIFIED-0" in text,
+        "NOTIFIED-0 is above 10: 11 at 12:00:01 UTC" in text,
+    ) == (
         True,
         True,
     )

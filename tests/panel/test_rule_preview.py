@@ -67,8 +67,8 @@ def test_the_preview_names_what_is_wrong_and_where(client, ada):
 def test_the_preview_of_what_is_built_grows_with_it_and_names_places(client, ada):
     built = '{"all": [{"kind": "above", "level": "100 000"}, {"any": [{"kind": "rises", "percent": "x"}, {}]}]}'
     answer = client.post(reverse(PREVIEW), written(kind="combined", built=built)).json()
-    assert answer["summary"] == "The price is above 100 000 and (… or …)"
-    assert answer["read"] == [{"field": "written", "path": "all[0].level", "text": "100 000"}]
+    assert answer["summary"] == "The price is above 100\u202f000 and (… or …)"
+    assert answer["read"] == [{"field": "written", "path": "all[0].level", "text": "100\u202f000"}]
     assert [(error["field"], error["path"]) for error in answer["errors"]] == [
         ("written", "all[1].any[0].percent"),
         ("written", "all[1].any[0].window"),
@@ -227,7 +227,7 @@ def test_a_sample_goes_to_the_channels_that_are_chosen_and_nothing_else_is_writt
     assert {one.kind for one in messages.values()} == {"test"}
     assert messages["Mail"].subject.startswith("[test] ")
     assert "This is a sample, asked for by ada: nothing has happened." in messages["Mail"].text
-    assert "saw An example: BTC-USD is above 100 000" in messages["Mail"].text
+    assert "saw An example: BTC-USD is above 100\u202f000" in messages["Mail"].text
     assert not (Rule.objects.exists() or Alert.objects.exists())
     assert "was tried less than a minute ago" in client.post(reverse(SAMPLE), written(**chosen)).json()["said"][0]
 

@@ -26,6 +26,6 @@ def test_the_demos_portfolio_is_worth_something_and_nothing_of_it_is_missing(cli
     client.force_login(ada)
     text = client.get(reverse("portfolio", args=[portfolio.pk])).text
     # 20000 - 10195.19 + 3947.45 - 8220.21 of cash, and 0.7 · 20000.
-    assert "<dd>19 532.05 USD</dd>" in text
+    assert "<dd>19\u202f532.05 USD</dd>" in text
     assert "not known" not in text
     assert "sold in fear" in text

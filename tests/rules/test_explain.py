@@ -65,12 +65,12 @@ def test_a_moment_is_written_in_utc():
         (
             {"kind": "rises", "percent": "10", "window": "5m"},
             {"reference": {"at": "2023-03-11T06:31:00Z", "price": "61230.00"}, "change_percent": "10.4"},
-            "61 230 at 2023-03-11 06:31:00 UTC → 67 598.5: +10.4 %",
+            "61\u202f230.0 at 2023-03-11 06:31:00 UTC → 67\u202f598.5: +10.4 %",
         ),
         (
             {"kind": "falls", "percent": "10", "window": "5m"},
             {},
-            "the price is 67 598.5; there is no price to compare it with",
+            "the price is 67\u202f598.5; there is no price to compare it with",
         ),
         (
             {"kind": "rises", "percent": "10", "window": "6h"},
@@ -79,28 +79,28 @@ def test_a_moment_is_written_in_utc():
                 "change_percent": "10.4",
                 "coverage": "0.25",
             },
-            "61 230 at 2023-03-11 06:31:00 UTC → 67 598.5: +10.4 %; known: 1.5 of 6 hours",
+            "61\u202f230.0 at 2023-03-11 06:31:00 UTC → 67\u202f598.5: +10.4 %; known: 1.5 of 6 hours",
         ),
         (
             {"kind": "crosses", "level": "1"},
             {},
-            "the price is 67 598.5; there is no quote before it, or one of another provider",
+            "the price is 67\u202f598.5; there is no quote before it, or one of another provider",
         ),
-        ({"kind": "exits", "low": "1", "high": "2"}, {"before": "2"}, "2 → 67 598.5"),
+        ({"kind": "exits", "low": "1", "high": "2"}, {"before": "2"}, "2.0 → 67\u202f598.5"),
         (
             {"kind": "below_average", "percent": "0", "window": "24h"},
             {"coverage": "0"},
-            "the price is 67 598.5; known: 0 of 1 day",
+            "the price is 67\u202f598.5; known: 0 of 1 day",
         ),
         (
             {"kind": "zscore", "n": "3", "window": "30d"},
             {"coverage": "0.9999", "mean": "60000.123456", "difference_percent": "12.6639", "deviations": "3.2"},
-            "the price is 67 598.5, the average 60 000.12: 3.2 deviations; known: 29.9 of 30 days",
+            "the price is 67\u202f598.5, the average 60\u202f000.12: 3.2 deviations; known: 29.9 of 30 days",
         ),
         (
             {"kind": "zscore", "n": "3", "window": "30d"},
             {"coverage": "1", "mean": "67598.5", "difference_percent": "0"},
-            "the price is 67 598.5, the average 67 598.5: its price never changed; known: 30 of 30 days",
+            "the price is 67\u202f598.5, the average 67\u202f598.5: its price never changed; known: 30 of 30 days",
         ),
     ],
 )

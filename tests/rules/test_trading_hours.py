@@ -134,8 +134,9 @@ def test_the_evidence_says_how_much_of_the_silence_was_trading_and_by_which_cale
 
     assert (step.evidence["calendar"], step.evidence["open_seconds"]) == ("XNYS", 3_600)
     assert describe_evidence(symbol="AAPL", condition=condition, evidence=step.evidence, opened_at=step.moment) == (
-        "AAPL has had no quote for 1 hour of trading: the last was 1 on 2026-11-20 at 20:30:00, and the clock is at "
-        "15:00:00"
+        "AAPL has had no quote for 1 hour of trading: the last was 1 on 2026-11-20 at 20:30:00 "
+        "UTC, and the clock is at "
+        "15:00:00 UTC"
     )
     assert parts_of(condition, step.evidence, is_open=True).figures == (
         "the newest quote is of 2026-11-20 20:30:00 UTC, the clock is at 2026-11-23 15:00:00 UTC: "
@@ -195,7 +196,10 @@ def test_the_evidence_of_an_unchanged_price_says_how_long_was_trading():
 
     assert describe_evidence(
         symbol="AAPL", condition=read_condition(FROZEN), evidence=step.evidence, opened_at=step.moment
-    ) == ("AAPL has had the same price for 1 hour of trading: 6 at 15:00:00, first quoted on 2026-11-20 at 20:30:00")
+    ) == (
+        "AAPL has had the same price for 1 hour of trading: 6 at 15:00:00 UTC, first quoted on "
+        "2026-11-20 at 20:30:00 UTC"
+    )
     assert parts_of(read_condition(FROZEN), step.evidence, is_open=True).figures == (
         "the price is 6, the same since that of 2026-11-20 20:30:00 UTC: 1 h of trading"
     )
@@ -274,6 +278,7 @@ def test_what_is_evaluated_live_by_a_calendar_is_what_replay_why_and_a_backtest_
         ("BTC-USD", "2026-11-21T12:00:00Z"), ("AAPL", "2026-11-23T15:00:00Z"),
     ]  # fmt: skip
     assert [one.summary for one in Alert.objects.filter(asset__symbol="AAPL")] == [
-        "AAPL has had no quote for 1 hour of trading: the last was 200 on 2026-11-20 at 20:30:00, and the clock is at "
-        "15:00:00"
+        "AAPL has had no quote for 1 hour of trading: the last was 200 on 2026-11-20 at 20:30:00 "
+        "UTC, and the clock is at "
+        "15:00:00 UTC"
     ]

@@ -1,5 +1,6 @@
 """The list of assets: search, tags, orders, pages, and the watchlist."""
 
+import re
 from decimal import Decimal
 
 import pytest
@@ -8,7 +9,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.market.models import Asset, AssetAlias, WatchedAsset
-from apps.site.market import shortened
+from apps.market.services import roll_up
+from apps.pipeline.flow import evaluate_pending
+from apps.site.market import write_listed
 from tests.builders import append_owned, append_quotes, at, make_feed, make_owned, make_owner
 
 pytestmark = pytest.mark.django_db
@@ -69,12 +72,27 @@ def test_a_row_has_its_price_and_its_change(market, client):
 
 def test_prices_are_short_and_never_cut_to_nothing():
     given = {
-        "0.891993098640579": "0.891993099",
-        "20989.19": "20989.19",
-        "1E-15": "1E-15",
-        "61230.123456789": "61230.1235",
+        ("0.891993098640579", 15): "0.891993099",
+        ("20989.19", 2): "20\u202f989.19",
+        ("20989.5", 2): "20\u202f989.50",
+        ("20989", 8): "20\u202f989.0000",
+        ("1E-15", 0): "0.000000000000001",
+        ("61230.123456789", 9): "61\u202f230.1235",
     }
-    assert {one: str(shortened(Decimal(one))) for one in given} == given
+    assert {one: write_listed(Decimal(one[0]), decimals=one[1]) for one in given} == given
+
+
+def test_a_price_keeps_its_decimals_when_it_ends_in_a_zero(client):
+    feed = make_feed("BTC-USD", name="increments")
+    shown = set()
+    for minute, price in enumerate(("20989.19", "20990", "20990.5")):
+        append_quotes(feed, [("BTC-USD", at(60 * minute), price)])
+        evaluate_pending(feed_id=feed.pk)
+        while roll_up(feed_id=feed.pk):
+            pass
+        pages = (client.get(reverse(name, args=args)) for name, args in (("asset_list", []), ("asset", ["BTC-USD"])))
+        shown.add(tuple(re.search(r"20\u202f9\d\d[.\d]*", page.text)[0] for page in pages))
+    assert shown == {(price, price) for price in ("20\u202f989.19", "20\u202f990.00", "20\u202f990.50")}
 
 
 def test_the_watchlist_is_the_readers_own(market, client, ada):

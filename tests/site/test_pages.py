@@ -92,7 +92,7 @@ def test_a_new_price_is_in_the_part_that_moves(admin_client):
     append_quotes(feed, [("BTC-USD", at(0), "20989.19")])
     assert '<tr data-asset="BTC-USD">' in admin_client.get("/live").text
     append_quotes(feed, [("BTC-USD", at(1), "20990")])
-    assert 'price-now">20 990</td>' in admin_client.get("/live").text
+    assert 'price-now">20\u202f990</td>' in admin_client.get("/live").text
 
 
 @pytest.mark.django_db

@@ -75,9 +75,9 @@ def test_the_time_weighted_return_opens_into_its_days(client, few_days):
     text = opened(client, page(client, "performance", few_days, **DAYS).text, "Time-weighted return")
     assert cells(text) == [
         ["2024-01-05", "990", "0", "404", "606", "2.02 %", "101"],
-        ["2024-01-04", "1 100", "0", "0", "990", "−10 %", "99"],
-        ["2024-01-03", "1 000", "0", "0", "1 100", "10 %", "110"],
-        ["2024-01-02", "0", "1 000", "0", "1 000", "0 %", "100"],
+        ["2024-01-04", "1\u202f100", "0", "0", "990", "−10 %", "99"],
+        ["2024-01-03", "1\u202f000", "0", "0", "1\u202f100", "10 %", "110"],
+        ["2024-01-02", "0", "1\u202f000", "0", "1\u202f000", "0 %", "100"],
     ]
     assert "<b>1 %</b> from 2024-01-02 to 2024-01-05" in text
 
@@ -88,9 +88,9 @@ def test_the_money_weighted_return_opens_into_its_flows_and_their_worth(client, 
     assert facts(text) == {"All flows at 0 % per year": ("0", "the sum of what they are worth")}
     days = [str(today - timedelta(days=back)) for back in (0, 170, 366)]
     assert cells(text, 1) == [
-        [days[0], "2 200", "2 200"],
-        [days[1], "-1 200", "-1 200"],
-        [days[2], "-1 000", "-1 000"],
+        [days[0], "2\u202f200", "2\u202f200"],
+        [days[1], "-1\u202f200", "-1\u202f200"],
+        [days[2], "-1\u202f000", "-1\u202f000"],
     ]
     short = opened(client, page(client, "performance", two_years, period="3m").text, "Money-weighted return (XIRR)")
     over = facts(short)["Over 92 days"]

@@ -107,7 +107,11 @@ def test_each_sum_opens_into_the_transactions_that_it_is_made_of(client, savings
     received, purchase, sale = "dividend ACME of spring", "buy ACME", "sell ACME"
     days = {day[1]: day[0] for days in found.values() for day in days}
     assert found == {
-        "flows": [(days[received], received, "-7"), (days[sale], sale, "-498"), (days[purchase], purchase, "1 010")],
+        "flows": [
+            (days[received], received, "-7"),
+            (days[sale], sale, "-498"),
+            (days[purchase], purchase, "1\u202f010"),
+        ],
         "realised": [(days[sale], sale, "100")],
         "income": [("2024-03-01", received, "7")],
         "fees": [(days[sale], sale, "2"), (days[purchase], purchase, "10")],
@@ -156,7 +160,7 @@ def test_parts_say_by_which_price_and_exchange_rate(client, ada):
         "delivery in OTHER": ["not known", "5 EUR", ""],
         "transfer ACME": ["-320", "2 × 200 USD of 2024-01-31 12:00", by],
         "sell ACME": ["-246", "500 USD, fee 4 EUR", "0.5, written"],
-        "buy ACME": ["808", "1 000 USD, fee 10 USD", by],
+        "buy ACME": ["808", "1\u202f000 USD, fee 10 USD", by],
     }
     assert cells(page(client, "portfolio_parts", theirs, "flows").text)[0][2:] == [
         *("320", "2 × 200 USD of 2024-01-31 12:00", by)
@@ -223,7 +227,9 @@ def test_a_number_opens_into_lots_price_rates_and_transactions(client, savings):
     assert why["Exchange rate"] == ["0.5", "EUR-USD 1 / 2 by frankfurter, 5 h old"]
     assert (why["Gain"][0], why["· price part"][0], why["· currency part"][0]) == ("-50", "250", "-300")
     assert why["Gain after costs"] == ["-58", "less 8 of fees and taxes of the purchases"]
-    assert cells(text, 1) == [["2024-01-02", "10", "", "10", "1 000 USD", "0.8", "800", "750", "-50", "250", "-300"]]
+    assert cells(text, 1) == [
+        ["2024-01-02", "10", "", "10", "1\u202f000 USD", "0.8", "800", "750", "-50", "250", "-300"]
+    ]
     [row] = cells(text, 3)
     assert row[-1] == "0.8: EUR-USD 1 / 1.25 of 2024-01-01T20:00"
 
@@ -262,7 +268,7 @@ def test_cash_is_shown_in_each_currency(client, ada):
     savings = make_portfolio(ada, tracks_cash=True)
     record(savings, columns("2024-01-02", "deposit", amount="1000", currency="EUR"))
     text = page(client, "portfolio", savings).text
-    assert cells(text, 0) == [["EUR", "1 000", "1 000", ""]]
+    assert cells(text, 0) == [["EUR", "1\u202f000", "1\u202f000", ""]]
 
 
 @pytest.mark.parametrize("name", ["portfolio", "performance"])
@@ -291,13 +297,13 @@ def test_a_day_as_it_was_known_stands_beside_todays_computation(client, savings,
         record_night(portfolio_id=savings.pk, now=noon(f"2024-02-0{day}"))
     oldest = "oldest price 2024-02-01 20:00"
     assert cells(page(client, "portfolio_nights", savings).text) == [
-        [f"2024-02-02 {oldest}", "1 000 EUR flows 0", "1 000 flows 0", "none", "", "", ""],
-        [f"2024-02-01 {oldest}", "1 000 EUR flows 0", "1 000 flows 0", "none", "", "", ""],
+        [f"2024-02-02 {oldest}", "1\u202f000 EUR flows 0", "1\u202f000 flows 0", "none", "", "", ""],
+        [f"2024-02-01 {oldest}", "1\u202f000 EUR flows 0", "1\u202f000 flows 0", "none", "", "", ""],
     ]
     record(savings, bought(acme, "2024-02-02", quantity="1", amount="90"))
     correct_closes(acme, "90")
     first, second = cells(page(client, "portfolio_nights", savings).text)
-    assert first[1:] == ["1 000 EUR flows 0", "990 flows 90", "-10", "90", "-100", "0"]
+    assert first[1:] == ["1\u202f000 EUR flows 0", "990 flows 90", "-10", "90", "-100", "0"]
     assert second[2:] == ["900 flows 0", "-100", "0", "-100", "0"]
     assert len(cells(page(client, "portfolio_nights", savings, before="2024-02-02").text)) == 1
 

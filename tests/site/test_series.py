@@ -80,7 +80,7 @@ def test_the_form_says_while_it_is_typed_what_it_computes(client, ada, feed):
     assert said["sentences"][:2] == [
         "0.5 × BTC-USD − 2 × ETH-USD, at each time at which a leg has a quote and no leg's quote is older than "
         "90 seconds.",
-        "Of the newest prices it is 7 000.",
+        "Of the newest prices it is 7\u202f000.",
     ]
     assert not DerivedSeries.objects.exists()
 

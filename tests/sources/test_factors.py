@@ -203,8 +203,9 @@ def test_evidence_is_in_the_terms_of_the_newest_price_and_names_the_change(feed)
     assert alert.evidence["switched"] == {"from": "binance", "to": "kraken"} | factor
     assert (alert.evidence["reference"]["price"], alert.evidence["price"]) == ("102.168", "106.296")
     assert alert.summary == (
-        "A rose 4.04 % in 5 minutes: 102.168 at 12:00:00 → 106.296 at 12:00:03 (compared across a change of provider "
-        "at 12:00:02 from binance to kraken, factor 0.969)"
+        "A rose 4.04 % in 5 minutes: 102.168 at 12:00:00 UTC → 106.296 at 12:00:03 UTC (compared "
+        "across a change of provider "
+        "at 12:00:02 UTC from binance to kraken, factor 0.969)"
     )
 
 
@@ -214,7 +215,7 @@ def test_evidence_from_within_one_provider_is_in_its_terms_and_names_no_change(f
 
     alert = Alert.objects.get()
     assert "switched" not in alert.evidence
-    assert alert.summary == "A rose 5 % in 5 minutes: 103.2 at 12:00:01 → 108.36 at 12:00:02"
+    assert alert.summary == "A rose 5 % in 5 minutes: 103.20 at 12:00:01 UTC → 108.36 at 12:00:02 UTC"
 
 
 def test_evidence_of_a_movement_between_the_two_names_the_change(feed):
@@ -222,7 +223,8 @@ def test_evidence_of_a_movement_between_the_two_names_the_change(feed):
     evaluate_pending(feed_id=feed.pk)
 
     assert Alert.objects.get().summary == (
-        "A rose 10 % in 5 minutes: 100 at 12:00:00 → 110 at 12:00:01 (compared across a change of provider at 12:00:01 "
+        "A rose 10 % in 5 minutes: 100 at 12:00:00 UTC → 110 at 12:00:01 UTC (compared across a "
+        "change of provider at 12:00:01 UTC "
         "from binance to kraken, factor 1)"
     )
 

@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
             name='Profile',
             fields=[
                 ('user', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='profile', serialize=False, to=settings.AUTH_USER_MODEL)),
-                ('time_zone', models.CharField(default='UTC', help_text='Pages, charts and forms have times in this zone, and show UTC on hover. Messages, portfolios and the API are in UTC. New channels begin with it for their quiet hours.', max_length=64, validators=[apps.accounts.models.validate_time_zone])),
+                ('time_zone', models.CharField(default='UTC', help_text='Pages, charts, forms and messages have times in this zone; pages show UTC on hover. Portfolios, webhooks and the API are in UTC. New channels begin with it for their quiet hours.', max_length=64, validators=[apps.accounts.models.validate_time_zone])),
                 ('locale', models.CharField(choices=[('en', 'English')], default='en', max_length=8)),
                 ('inbox_seen_at', models.DateTimeField(editable=False, null=True)),
             ],

@@ -11,6 +11,7 @@ from apps.market.domain import epoch_microseconds, from_epoch_microseconds
 from apps.market.models import Asset, Candle, Quote
 from apps.market.queries.prices import candles_of, clocks_of
 from apps.market.queries.splits import splits_of
+from apps.wording import decimals_of
 
 # Widths of the candles that are drawn, in seconds.
 WIDTHS = (5, 60, 300, 3_600, 4 * 3_600, 86_400, 7 * 86_400, 28 * 86_400)
@@ -105,11 +106,16 @@ def _merged(bars: Iterable[Bar], *, width: int) -> Iterator[Bar]:
         yield last
 
 
-def sparklines(asset_ids: Sequence[int]) -> dict[int, list[tuple[datetime, Decimal]]]:
-    """Return asset id -> (time, price) of its last day by its feed's clock, oldest first; three statements.
+class Sparkline(NamedTuple):
+    """The last day of an asset by its feed's clock. points: (time, price), oldest first, of the close of each hour, and
+    in the last hour of each minute; decimals: of these prices as they were quoted, which a split does not change."""
 
-    They are the close of each hour, and in the last hour of each minute.
-    """
+    points: list[tuple[datetime, Decimal]]
+    decimals: int
+
+
+def sparklines(asset_ids: Sequence[int]) -> dict[int, Sparkline]:
+    """Return asset id -> its sparkline; three statements."""
     clocks = clocks_of(asset_ids)
     together: dict[datetime, list[int]] = {}
     for asset_id, clock in clocks.items():
@@ -121,14 +127,19 @@ def sparklines(asset_ids: Sequence[int]) -> dict[int, list[tuple[datetime, Decim
         of_hours = Q(resolution=hours, at__gte=clock - SPARKLINE, last_at__lte=edge)
         of_minutes = Q(resolution=minutes, at__gt=edge)
         wanted |= Q(asset__in=ids) & (of_hours | of_minutes)
-    points: dict[int, list[tuple[datetime, Decimal]]] = {asset_id: [] for asset_id in asset_ids}
+    closes: dict[int, list[tuple[datetime, Decimal]]] = {asset_id: [] for asset_id in asset_ids}
     if not together:
-        return points
+        return {asset_id: Sparkline([], 0) for asset_id in asset_ids}
     splits = splits_of(asset_ids)
     rows = Candle.objects.filter(wanted).order_by("asset", "last_at")
     for asset_id, at, close in rows.values_list("asset_id", "last_at", "close"):
-        points[asset_id].append((at, splits.price(asset_id, at, close)))
-    return points
+        closes[asset_id].append((at, close))
+    return {
+        asset_id: Sparkline(
+            [(at, splits.price(asset_id, at, close)) for at, close in found], decimals_of(close for _, close in found)
+        )
+        for asset_id, found in closes.items()
+    }
 
 
 def newest_quotes_between(

@@ -14,6 +14,7 @@ from apps.notify.queries.channels import (
     rule_notified_last,
     with_health,
     with_last_try,
+    zone_of_messages,
 )
 from apps.notify.queries.messages import (
     alert_ids_of,
@@ -112,4 +113,5 @@ __all__ = [
     "wall_clock_at",
     "with_health",
     "with_last_try",
+    "zone_of_messages",
 ]

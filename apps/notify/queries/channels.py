@@ -1,16 +1,18 @@
 """Queries of channels: who may see them, and how healthy they are."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce, NullIf
 
+from apps.accounts.queries import zone_of
 from apps.alerts.models import Alert
 from apps.canary import is_not_canary
 from apps.notify import domain
 from apps.notify.models import Attempt, Channel, Message, Notification
+from apps.notify.transports.registry import TRANSPORTS
 from apps.rules.models import Rule
 
 HEALTH_SPAN = timedelta(days=1)
@@ -30,6 +32,15 @@ def operator_channels() -> list[Channel]:
     """Return the channels that want the operators' alerts, whose owners may see those now, with their owners."""
     wanted = Channel.objects.filter(wants_system=True, is_enabled=True).select_related("owner").order_by("pk")
     return [one for one in wanted if one.owner.has_perm("alerts.view_system_alerts")]
+
+
+def zone_of_messages(channel: Channel) -> tzinfo:
+    """Return the zone of the times in a channel's messages: its owner's; UTC where programs read them, and where no
+    owner has it yet. Reads the owner with the profile."""
+    transport = TRANSPORTS.get(channel.kind)
+    if channel.owner_id is None or (transport is not None and transport.is_for_programs):
+        return UTC
+    return zone_of(channel.owner) or UTC
 
 
 def has_notified(channel: Channel) -> bool:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, tzinfo
 
 from django.conf import settings
 from django.db import transaction
@@ -12,6 +12,7 @@ from django.db.models.functions import Least, Now
 from django.urls import reverse
 
 from apps.alerts.models import AlertEvent
+from apps.alerts.queries import summaries_of
 from apps.alerts.wording import describe_correction
 from apps.notify import domain, queries
 from apps.notify.decision import Decision, decide
@@ -40,7 +41,8 @@ def plan(*, channel_id: int, now: datetime) -> Decision:
     with transaction.atomic():
         # One planner per channel at a time, and what is read is read after the lock: the notifications of one alert,
         # shared out between two planners, would become two messages in any order.
-        channel = Channel.objects.select_for_update(no_key=True).filter(pk=channel_id).first()
+        locked = Channel.objects.select_for_update(no_key=True, of=("self",)).select_related("owner__profile")
+        channel = locked.filter(pk=channel_id).first()
         if channel is None:
             return Decision.NO_CHANNEL
         notifications = queries.notifications_to_plan(channel_id=channel_id, now=now)
@@ -157,16 +159,24 @@ def _items_of(notifications: Sequence[Notification], *, channel: Channel) -> Ite
 
     If an alert has resolved and the channel gets no resolutions, its end follows its opening.
     """
+    zone = queries.zone_of_messages(channel)
+    summaries = summaries_of({one.event.alert_id: one.event.alert for one in notifications}.values(), zone=zone)
     for notification in notifications:
-        item, alert = item_of(notification), notification.event.alert
+        alert = notification.event.alert
+        item = _item_of(notification, summary=summaries[alert.pk], zone=zone)
         yield item
         if item.event == domain.OPENED and alert.resolved_at is not None and not channel.wants_resolved:
             yield replace(item, event=domain.RESOLVED, at=alert.resolved_at, reason=alert.resolution, detail="")
 
 
 def item_of(notification: Notification) -> domain.MessageItem:
-    """Return the item of a notification. It needs the event, its alert, rule and asset, and the silence that deferred
-    it."""
+    """Return the item of a notification. It needs its channel, the event, its alert, rule and asset, and the silence
+    that deferred it."""
+    zone, alert = queries.zone_of_messages(notification.channel), notification.event.alert
+    return _item_of(notification, summary=summaries_of([alert], zone=zone)[alert.pk], zone=zone)
+
+
+def _item_of(notification: Notification, *, summary: str, zone: tzinfo) -> domain.MessageItem:
     event, alert = notification.event, notification.event.alert
     is_over = event.kind == AlertEvent.Kind.RESOLVED
     return domain.MessageItem(
@@ -175,30 +185,37 @@ def item_of(notification: Notification) -> domain.MessageItem:
         at=event.at,
         # The summary says why it opened.
         reason=event.reason if is_over else "",
-        detail=event.detail if is_over else describe_correction(event.correction) if event.correction else "",
+        detail=event.detail if is_over else _describe_correction(event, zone=zone),
         rule=alert.rule_name,
         symbol=alert.symbol,
         severity=alert.severity,
-        summary=alert.summary,
+        summary=summary,
         url=settings.SITE_URL + reverse("admin:alerts_alert_change", args=[alert.pk]),
-        deferred_by=_describe_deferral(notification),
+        deferred_by=_describe_deferral(notification, zone=zone),
         kind=alert.kind,
     )
 
 
-def _describe_deferral(notification: Notification) -> str:
+def _describe_correction(event: AlertEvent, *, zone: tzinfo) -> str:
+    return describe_correction(event.correction, zone=zone) if event.correction else ""
+
+
+def _describe_deferral(notification: Notification, *, zone: tzinfo) -> str:
     if notification.given_up_on is not None:
         return f"the channel {notification.given_up_on}, on which it was given up"
     if notification.deferred_by == Notification.Deferral.NONE:
         return ""
     if notification.silence is None:
-        return f"quiet hours {domain.describe_end(notification.due_at)}"
-    return f"the silence “{notification.silence.comment}” {domain.describe_end(notification.silence.ends_at)}"
+        return f"quiet hours {domain.describe_end(notification.due_at, zone=zone)}"
+    return (
+        f"the silence “{notification.silence.comment}” {domain.describe_end(notification.silence.ends_at, zone=zone)}"
+    )
 
 
 def compose_message(message: Message, items: Sequence[domain.MessageItem], *, channel: Channel) -> tuple[str, str]:
     """Return (subject, text) of a message with these items, by the channel's templates where they can be filled in."""
-    subject, text = domain.compose(items, url=url_of(message))
+    zone = queries.zone_of_messages(channel)
+    subject, text = domain.compose(items, url=url_of(message), zone=zone)
     try:
         return domain.apply_templates(
             items,
@@ -206,6 +223,7 @@ def compose_message(message: Message, items: Sequence[domain.MessageItem], *, ch
             text_template=channel.text_template,
             subject=subject,
             text=text,
+            zone=zone,
         )
     except domain.TemplateInvalid as error:
         # They were checked when they were saved, but a placeholder may have been removed since. The alert is sent all

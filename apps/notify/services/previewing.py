@@ -127,7 +127,7 @@ def _watched(rule: Rule) -> tuple[str, str]:
     except RuleInvalid:
         spec = None
     if spec is None:
-        return "BTC-USD", "BTC-USD is above 100 000: 100 001 at 12:00:00"
+        return "BTC-USD", "BTC-USD is above 100 000: 100 001 at 12:00:00 UTC"
     state = rule.states.select_related("asset").order_by("asset__symbol").first()
     symbol = state.asset.symbol if state is not None else next(iter(spec.assets.symbols or ()), "BTC-USD")
     return symbol, describe_rule(spec)

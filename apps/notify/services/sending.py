@@ -97,7 +97,7 @@ def _send(attempt: Attempt, *, now: datetime) -> str:
 
 
 def render(message: Message) -> RenderedMessage:
-    """Return the message as a transport sends it. Reads its channel."""
+    """Return the message as a transport sends it. Reads its channel with the profile of its owner."""
     items = tuple(map(domain.from_data, message.items))
     is_open = any(one.event != domain.RESOLVED for one in domain.last_states(items))
     return RenderedMessage(
@@ -108,6 +108,7 @@ def render(message: Message) -> RenderedMessage:
         severity=domain.highest_severity(items),
         items=items,
         actions=action_links(message_id=message.pk) if is_open else (),
+        zone=queries.zone_of_messages(message.channel),
     )
 
 
@@ -115,7 +116,7 @@ def _claim(channel_id: int, *, now: datetime, while_failing: bool) -> Attempt | 
     """Claim the channel's next message for one attempt, under the channel's lock. The message's count of attempts is
     the fence against a sender that comes back late."""
     with transaction.atomic():
-        rows = Channel.objects.select_for_update(no_key=True, of=("self",)).select_related("owner")
+        rows = Channel.objects.select_for_update(no_key=True, of=("self",)).select_related("owner__profile")
         channel = rows.filter(pk=channel_id).first()
         if channel is None:
             return None
@@ -276,7 +277,8 @@ def _note_failure(channel: Channel, *, came: TransportFailure, now: datetime) ->
             switch_off(channel=channel, because=came.detail or came.reason, now=now)
             return
     if channel.failing_since is not None and channel.failing_since <= now - FAILING_AT_MOST:
-        detail = f"nothing has got through since {domain.moment(channel.failing_since)} ({came.detail or came.reason})"
+        since = domain.moment(channel.failing_since, queries.zone_of_messages(channel))
+        detail = f"nothing has got through since {since} ({came.detail or came.reason})"
         switch_off(channel=channel, because=detail, now=now)
 
 

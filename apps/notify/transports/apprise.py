@@ -58,6 +58,7 @@ class Apprise:
         ),
     )
     defaults = ChannelDefaults(messages_per_minute=20)
+    is_for_programs = False
 
     def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return {"url": url}, which Apprise can read."""

@@ -48,6 +48,7 @@ class Email:
     title = "E-mail"
     settings = (Setting("to", "Address", "One e-mail address, like you@example.org."),)
     defaults = ChannelDefaults(messages_per_minute=20)
+    is_for_programs = False
 
     def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return {"to": address}."""
@@ -101,7 +102,8 @@ def _text(rendered: RenderedMessage) -> str:
 def _html(rendered: RenderedMessage) -> str:
     """Return the message as HTML, each alert with a link; a text that was made by the owner's template stays as it
     is."""
-    is_ours = bool(rendered.items) and rendered.text == domain.compose(rendered.items, url=rendered.url)[1]
+    _, ours = domain.compose(rendered.items, url=rendered.url, zone=rendered.zone) if rendered.items else ("", "")
+    is_ours = bool(rendered.items) and rendered.text == ours
     groups = [
         (
             deferred_by,
@@ -111,7 +113,7 @@ def _html(rendered: RenderedMessage) -> str:
                     "severity": events[-1].severity,
                     "title": domain.title_of(events[-1]),
                     "url": events[-1].url,
-                    "lines": domain.lines_of(events),
+                    "lines": domain.lines_of(events, zone=rendered.zone),
                 }
                 for events in alerts
             ],

@@ -13,6 +13,7 @@ class Inbox:
     title = "Inbox on this site"
     settings: tuple[Setting, ...] = ()
     defaults = ChannelDefaults(group_wait_seconds=0)
+    is_for_programs = False
 
     def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return {}: an inbox has nothing to set."""

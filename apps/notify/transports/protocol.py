@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta, tzinfo
 from typing import Any, Protocol
 
 from apps.notify.domain import MessageItem
@@ -124,7 +124,7 @@ class RenderedMessage:
 
     id: the same on every attempt; subject: one line; text: plain text of any length, made by the channel's template;
     items: the content of the text as data, in the same order; url: the page of the message, which lists all items;
-    severity: the highest severity of the items, "" for a test or a notice.
+    severity: the highest severity of the items, "" for a test or a notice; zone: of the times in the text.
     """
 
     id: str
@@ -134,6 +134,7 @@ class RenderedMessage:
     severity: str = ""
     items: tuple[MessageItem, ...] = ()
     actions: tuple[Action, ...] = ()
+    zone: tzinfo = UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +161,15 @@ class ChannelDefaults:
 class Transport(Protocol):
     """A kind of channel. A transport is a module-level object without state between calls.
 
-    Its settings come as one mapping, secrets in plain among them.
+    Its settings come as one mapping, secrets in plain among them. is_for_programs: programs read its messages, so
+    their times are in UTC.
     """
 
     kind: str
     title: str
     settings: tuple[Setting, ...]
     defaults: ChannelDefaults
+    is_for_programs: bool
 
     def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return the settings as they are stored. Raises ChannelInvalid."""

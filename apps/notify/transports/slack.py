@@ -37,6 +37,7 @@ class Slack:
         ),
     )
     defaults = ChannelDefaults(messages_per_minute=60)
+    is_for_programs = False
 
     def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return {"url": url}."""

@@ -64,6 +64,7 @@ class Telegram:
         ),
     )
     defaults = ChannelDefaults(messages_per_minute=20)
+    is_for_programs = False
 
     def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return the settings."""

@@ -52,6 +52,7 @@ class Webhook:
         ),
     )
     defaults = ChannelDefaults(messages_per_minute=300)
+    is_for_programs = True
 
     def validate(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return the settings, with a new secret where none is given."""

@@ -28,7 +28,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from apps.market.domain import epoch_microseconds
 from apps.market.queries import PathPoint
 from apps.panel.kit.addresses import SiteAdmin
-from apps.wording import format_plain
+from apps.wording import format_prices
 from apps.zones import show_time, write_time
 
 ROWS_SHOWN = 100
@@ -96,11 +96,11 @@ class Chart:
 
     def describe(self) -> str:
         """Return what it shows, for who cannot see it."""
-        lowest, highest = min(one.low for one in self.path), max(one.high for one in self.path)
+        lowest, highest = format_prices([min(one.low for one in self.path), max(one.high for one in self.path)])
         first, last = self.path[0].at, self.path[-1].at
         return (
             f"{self.title}: {len(self.path)} points from {write_time(first)} to {write_time(last)}, "
-            f"lowest {format_plain(lowest)}, highest {format_plain(highest)}."
+            f"lowest {lowest}, highest {highest}."
         )
 
 

@@ -28,6 +28,7 @@ from apps.sources.providers.protocol import (
 from apps.sources.providers.registry import PROVIDERS, provider_named
 from apps.sources.services.circuits import note_failure, note_success
 from apps.sources.services.history import append_past
+from apps.wording import format_number
 
 logger = logging.getLogger(__name__)
 
@@ -313,5 +314,5 @@ def describe_backfill(backfill: Backfill) -> str:
     """Return how far it is: "2026-01-05, 12 %, 3 400 quotes, 5 calls"."""
     whole = (backfill.until - backfill.since).total_seconds()
     part = int(100 * (backfill.reached - backfill.since).total_seconds() / whole)
-    quotes = f"{backfill.accepted:,}".replace(",", " ")
+    quotes = format_number(backfill.accepted)
     return f"{backfill.reached:%Y-%m-%d}, {part} %, {quotes} quotes, {backfill.calls} calls"

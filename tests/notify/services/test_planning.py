@@ -45,7 +45,7 @@ def test_a_message_says_what_was_seen(feed, rule, channel):
     assert (message.pk, message.status, message.attempts) == (message_id, "pending", 0)
     assert message.subject == "[warning] Peg: BTC-USD"
     assert message.text.splitlines()[:2] == [
-        "BTC-USD is above 100: 101 at 12:00:00",
+        "BTC-USD is above 100: 101 at 12:00:00 UTC",
         "Opened 2026-03-02 12:00:00 UTC.",
     ]
     assert Notification.objects.get().message == message
@@ -85,7 +85,7 @@ def test_an_unsent_opening_merges_into_its_resolution(feed, rule, channel, outsi
     ((subject, text),) = [(rendered.subject, rendered.text) for rendered in outside.rendered_messages]
     assert subject == "[warning] Resolved: Peg, BTC-USD"
     assert text.splitlines()[:3] == [
-        "BTC-USD is above 100: 101 at 12:00:00",
+        "BTC-USD is above 100: 101 at 12:00:00 UTC",
         "Opened 2026-03-02 12:00:00 UTC.",
         "Resolved 2026-03-02 12:00:01 UTC (the condition is over).",
     ]
@@ -457,7 +457,7 @@ def test_a_channels_templates_say_it_their_way(feed, owner, rule, channel):
 
     message = Message.objects.get(pk=message_id)
     assert message.subject == "BTC-USD!"
-    assert message.text == "Peg opened (warning) {x}: BTC-USD is above 100: 101 at 12:00:00"
+    assert message.text == "Peg opened (warning) {x}: BTC-USD is above 100: 101 at 12:00:00 UTC"
 
 
 def test_a_template_that_has_become_wrong_costs_no_alert(feed, rule, channel):

@@ -52,7 +52,7 @@ def test_a_message_has_all_that_a_transport_may_need(feed, rule, channel, outsid
     assert (rendered.subject, rendered.severity) == ("[warning] Peg: BTC-USD", "warning")
     assert rendered.url.endswith(f"/admin/notify/message/{message_id}/change/")
     assert [(one.event, one.symbol, one.reason, one.summary) for one in rendered.items] == [
-        ("opened", "BTC-USD", "", "BTC-USD is above 100: 101 at 12:00:00")
+        ("opened", "BTC-USD", "", "BTC-USD is above 100: 101 at 12:00:00 UTC")
     ]
     assert [action.label for action in rendered.actions] == ["Acknowledge", "Silence 1 h", "Silence until over"]
 

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from html import unescape
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -38,12 +39,12 @@ def items(number, **more):
     return domain.MessageItem(**(columns | more))
 
 
-def render(*events, actions=ACTIONS):
+def render(*events, actions=ACTIONS, zone=UTC):
     """Return the letter that a message about these is."""
-    subject, text = domain.compose(events, url=PAGE)
-    return replace(
-        RENDERED, subject=subject, text=text, severity=domain.highest_severity(events), items=events, actions=actions
-    )
+    subject, text = domain.compose(events, url=PAGE, zone=zone)
+    severity = domain.highest_severity(events)
+    columns = {"subject": subject, "text": text, "severity": severity, "items": events, "actions": actions}
+    return replace(RENDERED, zone=zone, **columns)
 
 
 def parts_of(mail):
@@ -73,6 +74,15 @@ def test_a_mail_goes_to_the_one_address_with_subject_and_text(server):
     text, html = parts_of(mail)
     assert text.splitlines() == ["It broke.", ".", "End"]
     assert compose_message(html) == ["[critical] Peg: USDC-USD", "It broke.", ".", "End", "See it on the site"]
+
+
+def test_both_parts_have_the_times_of_one_zone(server):
+    Email().send(render(items(1), items(2), zone=ZoneInfo("Europe/Kyiv")), TO)
+
+    text, html = parts_of(server.taken[0][1])
+    for lines in (text.splitlines(), compose_message(html)):
+        assert [line for line in lines if "Opened" in line] == ["Opened 2026-03-02 14:00:00 EET."] * 2
+    assert "https://fintech.example/alert/2" in html
 
 
 def test_each_alert_stands_in_both_parts_with_its_summary_its_time_and_a_link(server):

@@ -40,7 +40,7 @@
   const whenShown = (local) => local - ahead(local - ahead(local));
 
   function number(value) {
-    return value.toLocaleString("en", { maximumSignificantDigits: 9, useGrouping: true }).replaceAll(",", "\u2009");
+    return value.toLocaleString("en", { maximumSignificantDigits: 9, useGrouping: true }).replaceAll(",", "\u202f");
   }
 
   function extent(data) {

@@ -20,8 +20,8 @@
         if (begins < 3) return written(seconds, DAY_PARTS).slice(5);
         return written(seconds, {...CLOCK_PARTS, ...(begins === 4 ? {second: "2-digit"} : {})});
     }
-    // A price of 0.0042 needs more decimals than one of 61 230.
-    const decimalsOf = price => Math.min(Math.max(2, 4 - Math.floor(Math.log10(Math.abs(price) || 1))), 12);
+    // As many decimals as the asset's prices have, as far as there is room: a price of 0.0042 needs more than one of 61 230.
+    const decimalsOf = (price, decimals) => Math.min(Math.max(2, 4 - Math.floor(Math.log10(Math.abs(price) || 1))), 12, decimals);
 
     function plain() {
         const {bars, other, levels, marks} = dataNow();
@@ -54,9 +54,9 @@
 
         function draw() {
             const colors = COLORS[dark.matches ? "dark" : "light"];
-            const {bars, other, levels, marks} = dataNow();
+            const {bars, other, levels, marks, decimals} = dataNow();
             const isWide = place.clientWidth > 600;
-            const precision = decimalsOf(bars[bars.length - 1][4]);
+            const precision = decimalsOf(bars[bars.length - 1][4], decimals);
             const width = bars.length > 1 ? Math.min(...bars.slice(1).map((one, index) => one[0] - bars[index][0])) : 60;
             chart.applyOptions({
                 layout: {textColor: colors.ink},
