@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from apps.market import queries as market
 from apps.market.models import Asset
+from apps.portfolios.domain.inflation import IndexOn, end_before, end_of_month, index_on
 from apps.portfolios.domain.numbers import to_decimal
 from apps.portfolios.domain.rates import FoundRate
 from apps.portfolios.domain.returns import percent_of, real_return
@@ -54,13 +55,27 @@ class PercentOfCdi(NamedTuple):
     cdi: Comparison
 
 
+class Inflation(NamedTuple):
+    """An index of months from the end of one day to the end of another one."""
+
+    asset: Asset
+    first: IndexOn
+    last: IndexOn
+
+    @property
+    def returned(self) -> Decimal | None:
+        """By what part it rose; None where it is not known at one of the ends."""
+        first, last = self.first.value, self.last.value
+        return to_decimal(Fraction(last) / Fraction(first) - 1) if first is not None and last is not None else None
+
+
 class RealReturn(NamedTuple):
     """The time-weighted return after inflation up to the last published month. returned: up to `last`; published: up to
     where the IPCA is known."""
 
     real: Decimal | None
     returned: Decimal | None
-    ipca: Comparison
+    ipca: Inflation
     last: date
     published: date
 
@@ -96,17 +111,33 @@ def percent_of_cdi(asset: Asset, found: Performance, *, now: datetime) -> Percen
     return PercentOfCdi(percent_of(found.twr, gave) if found.twr is not None and gave is not None else None, cdi)
 
 
-def real_return_of(asset: Asset, found: Performance, *, now: datetime) -> RealReturn | None:
+def real_return_of(asset: Asset, found: Performance) -> RealReturn | None:
     """Return the performance of a portfolio in reais after inflation by the IPCA, which is this asset; None where there
     are no days, or the IPCA has no price."""
     newest = market.held_prices([asset.pk]).get(asset.pk)
     if newest is None or found.begins is None:
         return None
-    # A month's index stands at its end.
-    published = (newest.at - timedelta(hours=1)).date()
+    published = _month_of(newest.at)
     last = min(published, found.days[-1].day)
-    returned = return_until(found, last)
-    ipca = compare(asset, base="BRL", since=found.begins, until=last, now=now)
-    gave = ipca.returned
+    ipca = _inflation(asset, after=found.begins - ONE_DAY, until=last)
+    returned, gave = return_until(found, last), ipca.returned
     real = real_return(returned, gave) if returned is not None and gave is not None else None
     return RealReturn(real, returned, ipca, last, published)
+
+
+def _inflation(asset: Asset, *, after: date, until: date) -> Inflation:
+    """Return an index of months from the end of one day to the end of another one."""
+    wanted = {end: midnight(end + ONE_DAY) for day in (after, until) for end in (end_before(day), end_of_month(day))}
+    prices = market.prices_then((asset.pk, at) for at in wanted.values())
+    ends = {}
+    for end, at in wanted.items():
+        price = prices.get((asset.pk, at))
+        # A month that is missing is not known, and not as the one before it.
+        if price is not None and _month_of(price.at) == end:
+            ends[end] = price.price
+    return Inflation(asset, index_on(after, ends), index_on(until, ends))
+
+
+def _month_of(at: datetime) -> date:
+    """Return the day at whose end an index of months was quoted: the last one of its month."""
+    return (at - timedelta(hours=1)).date()

@@ -22,10 +22,10 @@ def beside_cdi(portfolio: Portfolio, found: Performance, *, now: datetime) -> Pe
     return percent_of_cdi(listed[CDI], found, now=now) if CDI in listed else None
 
 
-def after_inflation(portfolio: Portfolio, found: Performance, *, now: datetime) -> RealReturn | None:
+def after_inflation(portfolio: Portfolio, found: Performance) -> RealReturn | None:
     """Return a portfolio after inflation; None where its base currency is another one, or the IPCA is not known."""
     listed = _listed(portfolio)
-    return real_return_of(listed[IPCA], found, now=now) if IPCA in listed else None
+    return real_return_of(listed[IPCA], found) if IPCA in listed else None
 
 
 def brazilian_figures(portfolio: Portfolio, found: Performance, *, now: datetime) -> list[tuple[str, str, str, str]]:
@@ -38,7 +38,7 @@ def brazilian_figures(portfolio: Portfolio, found: Performance, *, now: datetime
         gave = f"of the time-weighted return; the CDI gave {percent(beside.cdi.returned)} over the same days"
         figures.append(("% of CDI", percent(beside.part), gave, "cdi"))
     if IPCA in listed:
-        real = real_return_of(listed[IPCA], found, now=now)
+        real = real_return_of(listed[IPCA], found)
         if real is None:
             figures.append(("Real return", UNKNOWN, "the IPCA is not known yet", ""))
         else:
@@ -48,4 +48,4 @@ def brazilian_figures(portfolio: Portfolio, found: Performance, *, now: datetime
 
 def _after(real: RealReturn) -> str:
     gave = percent(real.ipca.returned)
-    return f"after the IPCA, {gave} in the months that ended up to {real.last}; it is published up to {real.published}"
+    return f"after the IPCA, {gave} up to {real.last}, by business days; it is published up to {real.published}"

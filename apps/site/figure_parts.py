@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from apps.market.models import Asset
 from apps.portfolios.comparing import Comparison, compare_with
+from apps.portfolios.domain.inflation import IndexOn
 from apps.portfolios.domain.returns import is_traded
 from apps.portfolios.domain.xirr import NoRate, net_present_value, present_values
 from apps.portfolios.models import Portfolio
@@ -200,15 +201,32 @@ def _cdi(period: Period) -> Parts | None:
 
 
 def _real(period: Period) -> Parts | None:
-    real = after_inflation(period.portfolio, period.found, now=period.now)
+    real = after_inflation(period.portfolio, period.found)
     if real is None:
         return None
     facts = [
         ("Time-weighted return", percent(real.returned), f"of the portfolio up to {real.last}"),
         ("IPCA", percent(real.ipca.returned), f"up to {real.last}; it is published up to {real.published}"),
-        *_ends(real.ipca, "BRL"),
+        _index_fact(real.ipca.asset, "start", real.ipca.first),
+        _index_fact(real.ipca.asset, "end", real.ipca.last),
     ]
-    return Parts("Real return", percent(real.real), "(1 + return) ÷ (1 + IPCA) − 1.", facts=facts)
+    text = (
+        "(1 + return) ÷ (1 + IPCA) − 1. The IPCA is published for whole months; within a month its index rises by the "
+        "same factor on each business day of Brazilian banks."
+    )
+    return Parts("Real return", percent(real.real), text, facts=facts)
+
+
+def _index_fact(asset: Asset, name: str, on: IndexOn) -> tuple[str, str, str]:
+    """Return an index of months at one end, and what it is made of."""
+    ends = [UNKNOWN if one is None else figure(one) for one in (on.before, on.after)]
+    text = f"at the end of {on.day}"
+    if on.elapsed not in (0, on.total):
+        text += (
+            f": {ends[0]} × ({ends[1]} ÷ {ends[0]}) to the power of {on.elapsed}/{on.total}, "
+            f"since {on.elapsed} of {on.total} business days of {on.day:%Y-%m} were over"
+        )
+    return f"{asset.symbol} at the {name}", UNKNOWN if on.value is None else figure(on.value), text
 
 
 def _ends(gave: Comparison, base: str) -> list[tuple[str, str, str]]:

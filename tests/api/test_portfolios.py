@@ -357,7 +357,8 @@ def test_a_portfolio_in_reais_beside_the_cdi_and_after_inflation(ask):
     query = """query ($portfolio: UUID!) {
         performance(portfolio: $portfolio, since: "2024-01-02", until: "2024-02-29") {
             percentOfCdi { part cdi { returned } }
-            realReturn { real returned last published ipca { returned } } } }"""
+            realReturn { real returned last published ipca { returned first { ...index } last { ...index } } } } }
+        fragment index on IndexOnDay { day value before after elapsed total }"""
 
     def asked():
         return ask(query, {"portfolio": str(reais.public_id)}, user=ada).json()["data"]["performance"]
@@ -365,11 +366,14 @@ def test_a_portfolio_in_reais_beside_the_cdi_and_after_inflation(ask):
     assert asked() == {"percentOfCdi": None, "realReturn": None}
     list_index("12", ("2024-01-01", "100"), ("2024-02-29", "110"))
     list_index("433", ("2023-12-31", "100"), ("2024-01-31", "101"))
+    february = {"day": "2024-01-31", "value": "101", "before": "100", "after": "101", "elapsed": 22, "total": 22}
+    january = february | {"day": "2024-01-01", "value": "100", "elapsed": 0}
+    ipca = {"returned": "0.01", "first": january, "last": february}
     # 1.1 / 1.01 - 1
     assert asked() == {
         "percentOfCdi": {"part": "2.1", "cdi": {"returned": "0.1"}},
         "realReturn": {
-            **{"real": "0.089108910891", "returned": "0.1", "ipca": {"returned": "0.01"}},
+            **{"real": "0.089108910891", "returned": "0.1", "ipca": ipca},
             **{"last": "2024-01-31", "published": "2024-01-31"},
         },
     }

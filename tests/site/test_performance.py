@@ -243,7 +243,7 @@ def test_a_portfolio_in_reais_is_shown_beside_the_cdi_and_after_inflation(client
     # 1.1 / 1.01 - 1
     assert shown["Real return"] == (
         "8.91 %",
-        "after the IPCA, 1 % in the months that ended up to 2024-01-31; it is published up to 2024-01-31",
+        "after the IPCA, 1 % up to 2024-01-31, by business days; it is published up to 2024-01-31",
     )
     whole = page(client, "performance", reais, **period).text
     opens = facts(opened(client, whole, "% of CDI"))
@@ -251,7 +251,41 @@ def test_a_portfolio_in_reais_is_shown_beside_the_cdi_and_after_inflation(client
     assert (opens["BCB-12 at the start"][0], opens["BCB-12 at the end"][0]) == ("100 BRL", "110 BRL")
     opens = facts(opened(client, whole, "Real return"))
     assert (opens["Time-weighted return"][0], opens["IPCA"][0]) == ("10 %", "1 %")
-    assert opens["BCB-433 at the end"][0] == "101 BRL"
+    # New Year is no business day, so none of January is over.
+    assert opens["BCB-433 at the start"] == ("100", "at the end of 2024-01-01")
+    assert opens["BCB-433 at the end"] == ("101", "at the end of 2024-01-31")
     reais.base_currency = "EUR"
     reais.save()
     assert "% of CDI" not in figures(page(client, "performance", reais, **period).text)
+
+
+def test_parts_of_months_count_by_business_days_after_inflation(client, ada):
+    reais = make_reais(ada)
+    list_index("433", ("2023-12-31", "100"), ("2024-01-31", "101"), ("2024-02-29", "103.02"))
+    # From when 11 of 22 business days of January were over, to when 8 of 19 of February were, after Carnival.
+    whole = page(client, "performance", reais, **{"from": "2024-01-17", "to": "2024-02-14"}).text
+    opens = facts(opened(client, whole, "Real return"))
+    assert opens["BCB-433 at the start"] == (
+        "100.498756211209",
+        "at the end of 2024-01-16: 100 × (101 ÷ 100) to the power of 11/22, since 11 of 22 business days of 2024-01 "
+        "were over",
+    )
+    assert opens["BCB-433 at the end"] == (
+        "101.845653389752",
+        "at the end of 2024-02-14: 101 × (103.02 ÷ 101) to the power of 8/19, since 8 of 19 business days of 2024-02 "
+        "were over",
+    )
+    assert (opens["Time-weighted return"][0], opens["IPCA"][0]) == ("10 %", "1.34 %")
+    # 1.1 / (101.8456 / 100.4988) - 1
+    assert figures(whole)["Real return"] == (
+        "8.55 %",
+        "after the IPCA, 1.34 % up to 2024-02-14, by business days; it is published up to 2024-02-29",
+    )
+
+
+def test_a_month_that_is_missing_is_no_month_without_inflation(client, ada):
+    reais = make_reais(ada)
+    list_index("433", ("2023-12-31", "100"), ("2024-02-29", "103.02"))
+    for since, shown in (("2024-01-17", "not known"), ("2024-01-02", "17.45 %")):
+        whole = page(client, "performance", reais, **{"from": since, "to": "2024-02-29"}).text
+        assert figures(whole)["Real return"][0] == shown

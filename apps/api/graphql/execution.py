@@ -1,6 +1,6 @@
 """How queries are executed: fields that are read later, and the one transaction in which all is read."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial, reduce
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from graphql import (
     GraphQLField,
     GraphQLObjectType,
     GraphQLOutputType,
+    Undefined,
     get_nullable_type,
     is_leaf_type,
     is_non_null_type,
@@ -56,7 +57,7 @@ class Execution(DeferredExecutionContext):
         super().__init__(*arguments, **named)
         # By the identity of a dict, which the library has once for all rows of a list, and which is kept here so that
         # no other gets its identity.
-        self._known: dict[int, tuple[Fields, list[tuple[str, Leaf | None]]]] = {}
+        self._known: dict[int, tuple[Fields, list[tuple[str, list[FieldNode], Leaf | None]]]] = {}
 
     def execute_fields(
         self, parent_type: GraphQLObjectType, source: Any, path: Path | None, fields: Fields
@@ -64,18 +65,21 @@ class Execution(DeferredExecutionContext):
         """Return response name -> value, of the fields of one row; later, where one of them is read later."""
         known = self._known.get(id(fields))
         if known is None:
-            leaves = [(name, leaf_of(parent_type.fields.get(nodes[0].name.value))) for name, nodes in fields.items()]
+            own = parent_type.fields
+            leaves = [(name, nodes, leaf_of(own.get(nodes[0].name.value))) for name, nodes in fields.items()]
             known = self._known[id(fields)] = fields, leaves
-        values = {name: _OTHERWISE if leaf is None else _read(source, leaf) for name, leaf in known[1]}
-        others = {name: fields[name] for name, value in values.items() if value is _OTHERWISE}
-        if not others:
-            return values
-        found = super().execute_fields(parent_type, source, path, others)
-        if not isinstance(found, SyncFuture):
-            return _with(values, found)
-        later = SyncFuture()
-        found.add_done_callback(lambda: later.set_result(_with(values, found.result())))
-        return later
+        values: dict[str, Any] = {}
+        waiting: dict[str, SyncFuture] = {}
+        for name, nodes, leaf in known[1]:
+            value = _read(source, leaf) if leaf is not None else _OTHERWISE
+            if value is _OTHERWISE:
+                value = self.execute_field(parent_type, source, nodes, Path(path, name, parent_type.name))
+                if isinstance(value, SyncFuture):
+                    waiting[name] = value
+                elif value is Undefined:
+                    continue
+            values[name] = value
+        return _complete(values, waiting) if waiting else values
 
     def handle_field_error(self, error: GraphQLError, return_type: GraphQLOutputType, path: Path | None = None) -> None:
         """Note the error at the place that it names itself."""
@@ -102,13 +106,18 @@ def _read(source: Any, leaf: Leaf) -> Any:
     return _OTHERWISE if written is None else written
 
 
-def _with(values: dict[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values in their order, with those that the library found; it leaves out what is no field."""
-    return {
-        name: found[name] if value is _OTHERWISE else value
-        for name, value in values.items()
-        if value is not _OTHERWISE or name in found
-    }
+def _complete(values: dict[str, Any], waiting: dict[str, SyncFuture]) -> SyncFuture:
+    """Return the values, later: once those that are waited for are there, in their places."""
+    later = SyncFuture()
+
+    def take(name: str) -> None:
+        values[name] = waiting.pop(name).result()
+        if not waiting:
+            later.set_result(values)
+
+    for name, value in waiting.items():
+        value.add_done_callback(partial(take, name))
+    return later
 
 
 # A statement of a query may take a third of what others may.

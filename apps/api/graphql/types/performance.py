@@ -23,6 +23,7 @@ from apps.portfolios.comparing import (
 from apps.portfolios.comparing import PercentOfCdi as BesideCdi
 from apps.portfolios.comparing import RealReturn as AfterInflation
 from apps.portfolios.comparing import Worth as WorthThen
+from apps.portfolios.domain.inflation import IndexOn
 from apps.portfolios.domain.returns import is_traded
 from apps.portfolios.domain.xirr import NotUnique, Rate, net_present_value, present_values
 from apps.portfolios.models import Portfolio
@@ -143,12 +144,36 @@ class PercentOfCdi(graphene.ObjectType):
         return exact(beside.part)
 
 
+class IndexOnDay(graphene.ObjectType):
+    """An index that is published for whole months, at the end of a day. Within a month it rises by the same factor on
+    each business day of Brazilian banks."""
+
+    day = graphene.Date(required=True, description="The day.")
+    value = graphene.Field(Decimal, description=f"before × (after / before) ^ (elapsed / total). {_UNKNOWN}")
+    before = graphene.Field(Decimal, description=f"The index at the end of the month before. {_UNKNOWN}")
+    after = graphene.Field(Decimal, description=f"The index at the end of this month. {_UNKNOWN}")
+    elapsed = graphene.Int(required=True, description="Business days of the month that are over.")
+    total = graphene.Int(required=True, description="Business days of the month.")
+
+    def resolve_value(on: IndexOn, info: Any) -> PythonDecimal | None:
+        return exact(on.value)
+
+
+class Inflation(graphene.ObjectType):
+    """The IPCA over the days of a performance."""
+
+    asset = graphene.Field(Asset, required=True, description="The asset.")
+    returned = graphene.Field(Decimal, description=f"By what part it rose. {_UNKNOWN}")
+    first = graphene.Field(IndexOnDay, required=True, description="At the end of the day before the first one.")
+    last = graphene.Field(IndexOnDay, required=True, description="At the end of the last day.")
+
+
 class RealReturn(graphene.ObjectType):
     """The time-weighted return after inflation, up to the last published month of the IPCA."""
 
     real = graphene.Field(Decimal, description=f"(1 + returned) / (1 + ipca) − 1. {_UNKNOWN}")
     returned = graphene.Field(Decimal, description=f"The time-weighted return up to the last day. {_UNKNOWN}")
-    ipca = graphene.Field(ComparedAsset, required=True, description="The IPCA over these days.")
+    ipca = graphene.Field(Inflation, required=True, description="The IPCA over these days.")
     last = graphene.Date(required=True, description="The last day that counts.")
     published = graphene.Date(required=True, description="Up to where the IPCA is published.")
 
@@ -338,7 +363,7 @@ class Performance(graphene.ObjectType):
 
     def resolve_real_return(asked: Asked, info: Any) -> Any:
         row = _listed(asked, IPCA)
-        return None if row is None else real_return_of(row, asked.found, now=asked.now)
+        return None if row is None else real_return_of(row, asked.found)
 
 
 def _listed(asked: Asked, code: str) -> Any:

@@ -148,11 +148,11 @@ def worth_of(context: Context, portfolio_ids: list[int]) -> Mapping[int, Worth]:
 
 def position_worths(context: Context, positions: list[Position]) -> Mapping[Position, PositionWorth]:
     """Return position -> what it is worth; none where nothing is held."""
-    views = _views_of(context, {one.portfolio_id for one in positions})
+    held = _held_in(_views_of(context, {one.portfolio_id for one in positions}))
     now = timezone.now()
     found = {}
     for one in positions:
-        valued = _valued(views.get(one.portfolio_id), one.asset_id)
+        valued = held.get((one.portfolio_id, one.asset_id))
         if valued is not None:
             found[one] = _position_worth(valued, now=now)
     return found
@@ -182,13 +182,14 @@ def used_prices(
 
 def _lot_worths(context: Context, lots: list[LotCopy]) -> Mapping[LotCopy, PositionWorth]:
     views = _views_of(context, {one.position.portfolio_id for one in lots})
+    held = _held_in(views)
     now = timezone.now()
     found = {}
     for one in lots:
-        view = views.get(one.position.portfolio_id)
-        valued = _valued(view, one.position.asset_id)
-        if view is not None and valued is not None:
-            own = value_holding(valued.asset, _holding(one), price=valued.price, find_rate=view.find_rate)
+        key = one.position.portfolio_id, one.position.asset_id
+        if key in held:
+            find_rate = views[key[0]].find_rate
+            own = value_holding(key[1], _holding(one), price=held[key].price, find_rate=find_rate)
             found[one] = _position_worth(own, now=now)
     return found
 
@@ -224,10 +225,9 @@ def _all_positions(portfolio_ids: list[int]) -> Mapping[int, Sequence[Position]]
     return found
 
 
-def _valued(view: View | None, asset_id: int) -> Valued | None:
-    if view is None:
-        return None
-    return next((one for one in view.valuation.positions if one.asset == asset_id), None)
+def _held_in(views: Mapping[int, View]) -> Mapping[tuple[int, int], Valued]:
+    """Return (portfolio id, asset id) -> what is held there."""
+    return {(pk, one.asset): one for pk, view in views.items() for one in view.valuation.positions}
 
 
 def _worth(view: View) -> Worth:
