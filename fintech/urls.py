@@ -27,7 +27,9 @@ from apps.site import (
     portfolios,
     probes,
     reconciling,
+    second_factor,
     series,
+    single_sign_on,
     transactions,
 )
 from apps.site import views as site
@@ -111,9 +113,16 @@ urlpatterns = [
     ),
     path("manual/<str:key>/delete/", manual.delete_page, name="manual_delete"),
     path("accounts/login/", site.SignIn.as_view(), name="login"),
+    # A name that allauth knows.
+    path("accounts/login/code/", second_factor.sign_in_code, name="mfa_authenticate"),
     path("accounts/logout/", site.SignOut.as_view(), name="logout"),
     path("accounts/profile/", site.ProfileEdit.as_view(), name="profile"),
     path("accounts/profile/saved/", site.ProfileSaved.as_view(), name="profile_saved"),
+    path("accounts/sso/", single_sign_on.single_sign_on, name="single_sign_on"),
+    path("accounts/sso/callback/", single_sign_on.single_sign_on_callback, name="single_sign_on_callback"),
+    path("accounts/second-factor/", second_factor.second_factor, name="second_factor"),
+    path("accounts/second-factor/codes/", second_factor.second_factor_codes, name="second_factor_codes"),
+    path("accounts/second-factor/off/", second_factor.second_factor_off, name="second_factor_off"),
     path("accounts/download/", own_account.account_download, name="account_download"),
     path("accounts/delete/", own_account.account_delete, name="account_delete"),
     path("accounts/password/", site.PasswordChange.as_view(), name="password_change"),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
@@ -26,7 +27,7 @@ class LimitedBackend(ModelBackend):
     ) -> User | None:
         """Return the user, or None. Raises PermissionDenied, which Django takes for a no, where the attempts are used
         up, and TooManyPasswords."""
-        if username is None or password is None:
+        if username is None or password is None or not settings.PASSWORD_SIGN_IN:
             return None
         attempt = begin_attempt(
             kind=SignInAttempt.Kind.PASSWORD, name=username, address=address_of(request), now=timezone.now()

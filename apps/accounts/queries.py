@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from allauth.socialaccount.models import SocialAccount
+from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
@@ -23,6 +25,16 @@ def is_name_taken(name: str, *, besides: int | None = None) -> bool:
     """Tell whether somebody else has this name, in other capitals or so that it looks the same."""
     others = get_user_model().objects.exclude(pk=besides).values_list("username", flat=True)
     return any(name.casefold() == one.casefold() or look_of(name) == look_of(one) for one in others)
+
+
+def has_password(user: AbstractBaseUser) -> bool:
+    """Tell whether the user signs in by a password."""
+    return settings.PASSWORD_SIGN_IN and user.has_usable_password()
+
+
+def identities_of(user: AbstractBaseUser) -> QuerySet[SocialAccount]:
+    """Return by which identities of the single sign-on provider the user signs in."""
+    return SocialAccount.objects.filter(user=user).order_by("pk")
 
 
 def profile_of(user: AbstractBaseUser) -> Profile:

@@ -5,6 +5,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,8 @@ from django.contrib.auth.models import User
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import QuerySet
 
-from apps.accounts.queries import profile_of
+from apps.accounts.queries import identities_of, profile_of
+from apps.accounts.second_factor import second_factor_of
 from apps.alerts.models import Alert, AlertEvent
 from apps.market.derived.models import DerivedSeries, SeriesLeg
 from apps.market.derived.series import Definition, Written, WrittenLeg
@@ -104,7 +106,7 @@ def _files_of(user: User, *, now: datetime) -> Iterator[tuple[str, Iterator[str]
 
 def _account_of(user: User, *, now: datetime) -> dict[str, Any]:
     watched = assets_seen_by(user).filter(pk__in=watched_ids(user)).order_by("symbol")
-    profile = profile_of(user)
+    profile, factor = profile_of(user), second_factor_of(user)
     return {
         "exported_at": now,
         "username": user.username,
@@ -116,6 +118,8 @@ def _account_of(user: User, *, now: datetime) -> dict[str, Any]:
         "last_login": user.last_login,
         "time_zone": profile.time_zone,
         "locale": profile.locale,
+        "second_factor": asdict(factor) if factor is not None else None,
+        "single_sign_on": list(identities_of(user).values("provider", "uid", "date_joined", "last_login")),
         "watched_assets": list(watched.values_list("symbol", flat=True)),
     }
 

@@ -1,9 +1,11 @@
 """What one person owns, counted; and what of it stays when the account goes."""
 
+from allauth.mfa.models import Authenticator
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db.models import Exists, OuterRef, QuerySet
 
+from apps.accounts.queries import identities_of
 from apps.alerts.models import Alert
 from apps.backtests.models import BacktestRun
 from apps.market.models import WatchedAsset
@@ -34,6 +36,8 @@ def counts_of(user: User) -> Counts:
         "Derived series and manual assets": every_asset().filter(owner=user),
         "Backtests": BacktestRun.objects.filter(owner=user),
         "Watched assets": WatchedAsset.objects.filter(user=user),
+        "Authenticator app and recovery codes": Authenticator.objects.filter(user=user),
+        "Identities of single sign-on": identities_of(user),
     }
     return _some({name: of_kind.order_by().count() for name, of_kind in rows.items()})
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib.auth.forms import UsernameField
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
@@ -52,7 +53,7 @@ class RenamedForm(OneName, UserChangeForm):
 
 
 class InvitedForm(OneName, forms.ModelForm):
-    """A new account whose owner sets the password, by the link in a mail."""
+    """A new account whose owner sets the password by the link in a mail, or signs in by the single sign-on alone."""
 
     class Meta:
         model = User
@@ -62,7 +63,11 @@ class InvitedForm(OneName, forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["email"].required = True
-        self.fields["email"].help_text = "A link to set the password is sent there at once."
+        self.fields["email"].help_text = (
+            "A link to set the password is sent there at once."
+            if settings.PASSWORD_SIGN_IN
+            else "Where OIDC_MATCH_EMAIL is true, the person whom single sign-on knows by this address signs in here."
+        )
 
     def save(self, commit: bool = True) -> User:
         self.instance.set_unusable_password()

@@ -3,6 +3,9 @@
 from functools import partial
 from typing import Any
 
+from allauth.account.admin import EmailAddress
+from allauth.mfa.admin import Authenticator
+from allauth.socialaccount.admin import SocialAccount, SocialApp, SocialToken
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
@@ -18,10 +21,13 @@ from unfold.forms import AdminPasswordChangeForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from apps.accounts import roles
+from apps.accounts.second_factor import second_factor_of
 from apps.accounts.services import send_password_link
 from apps.panel.account_forms import InvitedForm, MadeForm, RenamedForm
 from apps.panel.kit.addresses import CheckedAddress
 from apps.panel.leaving import about, leaving_view
+from apps.panel.second_factor import second_factor_view
+from apps.zones import show_time
 
 GROUPS_HELP = (
     f"{roles.OWNER}: rules, alerts and channels of their own. {roles.OPERATOR}: assets, feeds, people and "
@@ -34,6 +40,9 @@ ACTIVE_HELP = (
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
+# What allauth would show: rows that no person edits, some with secrets.
+for model in (EmailAddress, Authenticator, SocialAccount, SocialApp, SocialToken):
+    admin.site.unregister(model)
 
 
 @admin.register(User)
@@ -58,11 +67,11 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
         if obj is None:
-            passwords = [] if settings.EMAIL_CONFIGURED else ["password1", "password2"]
+            passwords = ["password1", "password2"] if _is_password_set_here() else []
             return [(None, {"fields": ["username", "email", "groups", *passwords]})]
         # Who may only look has no use for the form that sets a password, nor for how it is stored.
-        password = ["password"] if self.has_change_permission(request, obj) else []
-        simple = (None, {"fields": ["username", "email", "groups", "is_active", *password, "last_login"]})
+        sign_in = ["password", "second_factor"] if self.has_change_permission(request, obj) else []
+        simple = (None, {"fields": ["username", "email", "groups", "is_active", *sign_in, "last_login"]})
         if not request.user.is_superuser:
             return [simple]
         more = ["is_superuser", "is_staff", "user_permissions", "first_name", "last_name", "date_joined"]
@@ -70,7 +79,7 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
 
     def get_form(self, request: HttpRequest, obj: User | None = None, **kwargs: Any) -> Any:
         if obj is None:
-            kwargs.setdefault("form", InvitedForm if settings.EMAIL_CONFIGURED else MadeForm)
+            kwargs.setdefault("form", MadeForm if _is_password_set_here() else InvitedForm)
         form = super().get_form(request, obj, **kwargs)
         if "is_active" in form.base_fields:
             form.base_fields["is_active"].help_text = _about_leaving(obj, request) if obj is not None else ACTIVE_HELP
@@ -85,11 +94,17 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
         return db_field.formfield(**kwargs)
 
     def get_urls(self) -> list[Any]:
-        view = self.admin_site.admin_view(partial(leaving_view, self))
-        return [path("<int:user_id>/leave/", view, name="auth_user_leave"), *super().get_urls()]
+        leave, second_factor = (
+            self.admin_site.admin_view(partial(view, self)) for view in (leaving_view, second_factor_view)
+        )
+        return [
+            path("<int:user_id>/leave/", leave, name="auth_user_leave"),
+            path("<int:user_id>/second-factor/", second_factor, name="auth_user_second_factor"),
+            *super().get_urls(),
+        ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
-        return ["last_login", "date_joined"]
+        return ["last_login", "date_joined", "second_factor"]
 
     def get_list_filter(self, request: HttpRequest) -> list[str]:
         return self.list_filter if request.user.is_superuser else ["is_active"]
@@ -112,13 +127,27 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
             user.save(update_fields=["is_staff"])
         if change and "is_active" in form.changed_data and not user.is_active and request.user.is_superuser:
             messages.info(request, format_html("{} {}", about(user), _way_to_leave(user)))
-        if not change and settings.EMAIL_CONFIGURED:
+        if not change and settings.EMAIL_CONFIGURED and settings.PASSWORD_SIGN_IN:
             send_password_link(user=user, is_new=True)
             messages.info(request, f"A mail with a link to set the password is on its way to {user.email}.")
+
+    @admin.display(description="two-factor sign-in")
+    def second_factor(self, user: User) -> str:
+        factor = second_factor_of(user)
+        if factor is None:
+            return "Off. Only the person can turn it on."
+        page = reverse("admin:auth_user_second_factor", args=[user.pk])
+        way = '<a class="underline" href="{}">Turn it off</a> where the phone and the recovery codes are lost.'
+        return format_html("On since {}. " + way, show_time(factor.since), page)
 
     @admin.display(description="groups")
     def group_names(self, user: User) -> str:
         return ", ".join(group.name for group in user.groups.all()) or ("superuser" if user.is_superuser else "none")
+
+
+def _is_password_set_here() -> bool:
+    """Return whether the operator sets the first password of an account."""
+    return settings.PASSWORD_SIGN_IN and not settings.EMAIL_CONFIGURED
 
 
 def _about_leaving(user: User, request: HttpRequest) -> SafeString:

@@ -19,6 +19,7 @@ from django.utils import timezone
 from apps.accounts import queries
 from apps.accounts.domain import time_zone_choices
 from apps.accounts.models import Profile, SignInAttempt
+from apps.accounts.queries import has_password
 from apps.accounts.services import address_of, begin_attempt, send_password_link
 from apps.market.models import Asset
 from apps.market.queries import assets_named
@@ -62,16 +63,17 @@ class SignInForm(AuthenticationForm):
     }
 
     def get_invalid_login_error(self) -> ValidationError:
-        used_up = queries.attempts_are_used_up(
-            kind=SignInAttempt.Kind.PASSWORD,
-            name=self.cleaned_data["username"],
-            address=address_of(self.request),
-            now=timezone.now(),
-        )
-        if used_up:
-            way_out = ", or set a new password by mail." if settings.EMAIL_CONFIGURED else "."
-            return ValidationError(USED_UP + way_out, code="used_up")
-        return super().get_invalid_login_error()
+        invalid = str(self.error_messages["invalid_login"])
+        way_out = ", or set a new password by mail." if settings.EMAIL_CONFIGURED else "."
+        return refused_sign_in(self.request, name=self.cleaned_data["username"], text=invalid, way_out=way_out)
+
+
+def refused_sign_in(request: HttpRequest, *, name: str, text: str, way_out: str = ".") -> ValidationError:
+    """Return what is said of a wrong password or code: the text, or that the attempts are used up, with the way out."""
+    kind, address = SignInAttempt.Kind.PASSWORD, address_of(request)
+    if queries.attempts_are_used_up(kind=kind, name=name, address=address, now=timezone.now()):
+        return ValidationError(USED_UP + way_out, code="used_up")
+    return ValidationError(text, code="wrong")
 
 
 class ResetForm(PasswordResetForm):
@@ -91,8 +93,8 @@ class ResetForm(PasswordResetForm):
                 send_password_link(user=user, is_new=False)
 
 
-class DeleteAccountForm(forms.Form):
-    """The reader's password, as the confirmation that the account is theirs and is to go."""
+class OwnPasswordForm(forms.Form):
+    """Asks for the reader's password, where they sign in by one."""
 
     password = forms.CharField(
         widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
@@ -103,17 +105,33 @@ class DeleteAccountForm(forms.Form):
     def __init__(self, *args: Any, request: HttpRequest) -> None:
         super().__init__(*args)
         self._request = request
+        if not has_password(request.user):
+            del self.fields["password"]
 
     def clean_password(self) -> str:
         password: str = self.cleaned_data["password"]
         name = self._request.user.get_username()
         # By the one door, which counts who knocks.
         if authenticate(self._request, username=name, password=password) != self._request.user:
-            attempt = {"kind": SignInAttempt.Kind.PASSWORD, "name": name, "address": address_of(self._request)}
-            if queries.attempts_are_used_up(**attempt, now=timezone.now()):
-                raise ValidationError(f"{USED_UP}.", code="used_up")
-            raise ValidationError("This is not your password.", code="wrong")
+            raise refused_sign_in(self._request, name=name, text="This is not your password.")
         return password
+
+
+class DeleteAccountForm(OwnPasswordForm):
+    """The confirmation that the reader's account is theirs and is to go: the password, or who has none, the name."""
+
+    name = forms.CharField(label="User name", help_text="Type your user name to confirm.")
+
+    def __init__(self, *args: Any, request: HttpRequest) -> None:
+        super().__init__(*args, request=request)
+        if "password" in self.fields:
+            del self.fields["name"]
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        if name != self._request.user.get_username():
+            raise ValidationError("This is not your user name.", code="wrong")
+        return name
 
 
 class ImportForm(forms.Form):

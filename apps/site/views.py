@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from allauth.account.internal.flows.login import perform_password_login
+from allauth.account.models import Login
 from django.conf import settings
 from django.contrib.auth import views as auth
 from django.contrib.auth.mixins import LoginRequiredMixin
@@ -17,6 +19,7 @@ from django.views.generic import TemplateView, UpdateView
 
 from apps.accounts.models import Profile
 from apps.accounts.queries import profile_of
+from apps.accounts.second_factor import second_factor_of
 from apps.accounts.services import forget_attempts
 from apps.alerts.models import Alert
 from apps.alerts.queries import IN_STATE, alerts_of
@@ -83,6 +86,17 @@ class SignIn(auth.LoginView):
     template_name = "site/sign_in.html"
     extra_context = {"title": "Sign in"}
 
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        provider = settings.OIDC_NAME if settings.OIDC_ISSUER else ""
+        return super().get_context_data(by_password=settings.PASSWORD_SIGN_IN, provider=provider, **kwargs)
+
+    def form_valid(self, form: SignInForm) -> HttpResponse:
+        # By allauth, which asks for the second factor first.
+        user = form.get_user()
+        return perform_password_login(
+            self.request, {"username": user.get_username()}, Login(user=user, redirect_url=self.get_success_url())
+        )
+
 
 class ProfileEdit(LoginRequiredMixin, UpdateView):
     """The reader's own preferences."""
@@ -95,6 +109,9 @@ class ProfileEdit(LoginRequiredMixin, UpdateView):
     def get_object(self, queryset: Any = None) -> Profile:
         return profile_of(self.request.user)
 
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(second_factor=second_factor_of(self.request.user), **kwargs)
+
 
 class ProfileSaved(LoginRequiredMixin, TemplateView):
     template_name = "site/said.html"
@@ -104,7 +121,19 @@ class ProfileSaved(LoginRequiredMixin, TemplateView):
     }
 
 
-class PasswordChange(auth.PasswordChangeView):
+class OfPasswords:
+    """A page of passwords. Where people sign in by single sign-on alone, it says so and no more."""
+
+    request: HttpRequest
+
+    def dispatch(self, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if settings.PASSWORD_SIGN_IN:
+            return super().dispatch(*args, **kwargs)  # type: ignore[misc]
+        text = f"People sign in here by {settings.OIDC_NAME}."
+        return render(self.request, "site/said.html", {"title": "No passwords here", "text": text})
+
+
+class PasswordChange(OfPasswords, auth.PasswordChangeView):
     template_name = "site/form.html"
     success_url = reverse_lazy("password_change_done")
     extra_context = {"title": "Change your password", "button": "Change it"}
@@ -118,7 +147,7 @@ class PasswordChangeDone(auth.PasswordChangeDoneView):
     }
 
 
-class PasswordReset(auth.PasswordResetView):
+class PasswordReset(OfPasswords, auth.PasswordResetView):
     """Asks for an address, and answers the same whosever it is. Where the site sends no mail, says so and no more."""
 
     form_class = ResetForm
@@ -142,7 +171,7 @@ class PasswordResetDone(auth.PasswordResetDoneView):
     }
 
 
-class PasswordResetConfirm(auth.PasswordResetConfirmView):
+class PasswordResetConfirm(OfPasswords, auth.PasswordResetConfirmView):
     template_name = "site/password_reset_confirm.html"
     success_url = reverse_lazy("password_reset_complete")
     extra_context = {"button": "Set it"}

@@ -137,6 +137,21 @@ TRACES_URL = env.url("TRACES_URL", schemes={"http", "https"}, optional=True, bar
 OTLP_ENDPOINT = env.url("OTEL_EXPORTER_OTLP_ENDPOINT", schemes={"http", "https"}, optional=True)
 TRACES_ONE_IN = env.integer("TRACES_ONE_IN", lowest=1, highest=1_000_000)
 
+# Who signs in, and by what. Empty: by a password alone.
+OIDC_ISSUER = env.url("OIDC_ISSUER", schemes={"http", "https"}, optional=True, bare=True)
+OIDC_NAME = env.text("OIDC_NAME")
+OIDC_MATCH_EMAIL = env.boolean("OIDC_MATCH_EMAIL")
+PASSWORD_SIGN_IN = env.boolean("PASSWORD_SIGN_IN")
+if len(OIDC_ISSUER) > 200:
+    env.refuse("OIDC_ISSUER", "is longer than 200 characters")
+if not PASSWORD_SIGN_IN and not OIDC_ISSUER:
+    env.refuse("PASSWORD_SIGN_IN", "is false, and OIDC_ISSUER names no provider: nobody could sign in")
+OIDC_CLIENT_ID, OIDC_CLIENT_SECRET = env.text("OIDC_CLIENT_ID"), env.text("OIDC_CLIENT_SECRET")
+if OIDC_ISSUER and not OIDC_CLIENT_ID:
+    env.refuse("OIDC_CLIENT_ID", "is missing; OIDC_ISSUER names a provider, which knows this site by it")
+if OIDC_ISSUER and not OIDC_CLIENT_SECRET:
+    env.refuse("OIDC_CLIENT_SECRET", "is missing; OIDC_ISSUER names a provider, which asks for it")
+
 EMAIL_CONFIGURED = bool(env.text("EMAIL_URL"))
 globals().update(env.email("EMAIL_URL"))
 EMAIL_TIMEOUT = 10
@@ -154,6 +169,10 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "apps.accounts",
     "apps.market",
     "apps.sources",
@@ -189,6 +208,7 @@ MIDDLEWARE = [
     "apps.site.unavailable.Unavailable",
     "apps.site.middleware.ReadersZone",
     "apps.site.middleware.UnknownPage",
+    "allauth.account.middleware.AccountMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 TEMPLATES = [
@@ -209,6 +229,17 @@ PASSWORD_HASHERS = ["apps.accounts.hashers.BoundedHasher"]
 AUTHENTICATION_BACKENDS = ["apps.accounts.backends.LimitedBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "/"
+# Of allauth are used: the steps of signing in, second factors, and single sign-on. Passwords, limits and pages are this
+# site's own (ADR 94).
+ACCOUNT_ADAPTER = "apps.site.adapters.AccountAdapter"
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_RATE_LIMITS = False
+MFA_ADAPTER = "apps.site.adapters.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_TOTP_ISSUER = "Fake Fintech OSS"
+MFA_TOTP_PERIOD = 30
+MFA_RECOVERY_CODE_COUNT = 10
+SOCIALACCOUNT_ADAPTER = "apps.site.adapters.SingleSignOnAdapter"
 ROOT_URLCONF = "fintech.urls"
 WSGI_APPLICATION = "fintech.wsgi.application"
 # By name, since the demo, which runs it, stands beside the API and does not import it.

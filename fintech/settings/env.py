@@ -32,8 +32,8 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
     "CELERY_BROKER_URL": ("memory://", "amqp://user:password@host:5672/vhost, or memory:// for the embedded run"),
     "CHANNEL_ENCRYPTION_KEYS": (
         "",
-        "keys for what channels keep secret, comma-separated, 32 random characters each: the first encrypts, all "
-        "decrypt; empty: made from DJANGO_SECRET_KEY",
+        "keys for what channels and two-factor sign-in keep secret, comma-separated, 32 random characters each: the "
+        "first encrypts, all decrypt; empty: made from DJANGO_SECRET_KEY",
     ),
     "COINCAP_API_KEY": ("", "key of the CoinCap v3 API; feeds that use it fail with the reason no_key without it"),
     "COINGECKO_API_KEY": ("", "key of a CoinGecko demo account; without one it is asked as anybody may"),
@@ -79,6 +79,19 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "where /graphql asks for log lines, for operators, like http://127.0.0.1:3100 (Loki); empty: it gives none",
     ),
     "MARKET_IS_PUBLIC": ("false", "true shows assets and their prices to visitors who are not signed in"),
+    "OIDC_CLIENT_ID": ("", "id of this site as a client of the OpenID Connect provider"),
+    "OIDC_CLIENT_SECRET": ("", "secret of this site as a client of the OpenID Connect provider"),
+    "OIDC_ISSUER": (
+        "",
+        "OpenID Connect provider by which people may sign in, as its discovery document names it, like "
+        "https://id.example.org/realms/home; empty: there is none",
+    ),
+    "OIDC_MATCH_EMAIL": (
+        "false",
+        "true lets a person whom the provider knows by a verified e-mail address into the account here that has this "
+        "address; false: such a person is refused",
+    ),
+    "OIDC_NAME": ("single sign-on", "what the button to sign in by this provider calls it"),
     "OTEL_EXPORTER_OTLP_ENDPOINT": (
         "",
         "address that takes spans by OTLP over HTTP, like http://127.0.0.1:4318 (Jaeger); empty: none are made",
@@ -89,6 +102,7 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "each with :port for that port alone: ntfy.lan:8080, 192.168.1.0/24",
     ),
     "OUTBOUND_PORTS": ("80,443", "ports that channels may send to, comma-separated"),
+    "PASSWORD_SIGN_IN": ("true", "false: people sign in by the OpenID Connect provider alone"),
     "PROMETHEUS_URL": (
         "",
         "where /graphql asks for metrics, like http://127.0.0.1:9090 (Prometheus); empty: it gives none",

@@ -167,6 +167,8 @@ def test_the_page_says_what_goes_and_deletes_for_the_password_alone(client, leav
     for name, count in (*counts_of(leaver), *counts_staying(leaver)):
         assert f"<li>{name}: {count}</li>" in page
     assert dict(counts_of(leaver)) == {
+        "Authenticator app and recovery codes": 2,
+        "Identities of single sign-on": 1,
         "Rules": 5,
         "Alerts": 1,
         "Channels": 2,

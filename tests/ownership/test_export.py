@@ -28,6 +28,7 @@ from apps.site.manual_forms import PriceFileForm
 from tests.builders import TRACE, make_owner
 from tests.ownership.world import SECRET, make_person
 from tests.portfolios.rows import make_portfolio
+from tests.totp import TOTP_SECRET
 
 pytestmark = pytest.mark.django_db
 
@@ -70,6 +71,12 @@ def test_the_file_has_all_that_is_owned_and_no_secret(client, ada):
     assert SECRET not in everything
     assert SECRET.removeprefix("whsec_") not in everything
     assert "md5$" not in everything
+    assert TOTP_SECRET not in everything
+    account = json.loads(files["account.json"])
+    assert account["second_factor"].keys() == {"since", "last_used_at", "recovery_codes_left"}
+    assert [(one["provider"], one["uid"]) for one in account["single_sign_on"]] == [
+        ("https://id.example.org", "ada-at-provider")
+    ]
     token = ada.api_tokens.get()
     assert token.digest not in everything
     # A superuser sees what others own, and does not own it.

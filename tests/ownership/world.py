@@ -2,8 +2,10 @@
 
 from datetime import timedelta
 
+from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 
+from apps.accounts.second_factor import turn_on
 from apps.api.tokens.services import create_token
 from apps.market.domain import RawQuote
 from apps.market.models import Asset
@@ -18,6 +20,7 @@ from apps.rules.models import Rule
 from tests.builders import START, above, at, make_backtest, make_member, make_notified_alerts, make_rule
 from tests.market.derived_rows import make_series
 from tests.portfolios.rows import bought, columns, make_portfolio, record
+from tests.totp import TOTP_SECRET
 
 SECRET = "whsec_" + "c2VjcmV0" * 6
 
@@ -41,6 +44,8 @@ def make_person(name, *, market=None):
     create_silence(author=person, owner=person, alert=alert, starts_at=now, comment=f"alert of {name}")
     create_token(owner=person, name=f"laptop of {name}", scope="write")
     make_backtest(person, rule)
+    turn_on(user=person, secret=TOTP_SECRET, step=0)
+    SocialAccount.objects.create(user=person, provider="https://id.example.org", uid=f"{name}-at-provider")
     watch(user=person, asset=asset)
     house = create_manual_asset(owner_id=person.pk, symbol=f"HOUSE-{name.upper()}", currency="EUR")
     store_prices(house, [RawQuote(house.symbol, "1000", START), RawQuote(house.symbol, "1100.5", at(60))], now=at(61))

@@ -22,6 +22,7 @@ DATABASE = "postgres://fintech:long-and-own@127.0.0.1:5432/fintech"
 CANARY = "canary"
 
 SECRET = {"DJANGO_SECRET_KEY": KEY}
+OIDC = {"OIDC_ISSUER": "https://id.lan", "OIDC_CLIENT_ID": "fintech", "OIDC_CLIENT_SECRET": "long-and-own"}
 NO_PLACES = [
     f"http://{CANARY}", f"{CANARY}/24", f"{CANARY}:0", f"{CANARY}:65536", f"*.{CANARY}", f"{CANARY} lan", ":8080",
     "10.0.0.1/8", "127.1", "0x7f.1", "0x7f", "2130706433", "[::1", "::1:none", "[]:80",
@@ -69,6 +70,14 @@ BAD = [
     ("OTEL_EXPORTER_OTLP_ENDPOINT", {"OTEL_EXPORTER_OTLP_ENDPOINT": f"{CANARY}:4318"}),
     ("MESSAGE_RETENTION_DAYS", {"MESSAGE_RETENTION_DAYS": "36501"}),
     ("MINUTE_CANDLE_RETENTION_DAYS", {"MINUTE_CANDLE_RETENTION_DAYS": "36501"}),
+    ("OIDC_ISSUER", OIDC | {"OIDC_ISSUER": f"ftp://{CANARY}"}),
+    ("OIDC_ISSUER", OIDC | {"OIDC_ISSUER": f"https://ada:{CANARY}@id.example.org"}),
+    ("OIDC_ISSUER", OIDC | {"OIDC_ISSUER": f"https://id.example.org/{CANARY}" + "x" * 200}),
+    ("OIDC_CLIENT_ID", OIDC | {"OIDC_CLIENT_ID": ""}),
+    ("OIDC_CLIENT_SECRET", OIDC | {"OIDC_CLIENT_SECRET": ""}),
+    ("OIDC_MATCH_EMAIL", OIDC | {"OIDC_MATCH_EMAIL": CANARY}),
+    ("PASSWORD_SIGN_IN", {"PASSWORD_SIGN_IN": "false"}),
+    ("PASSWORD_SIGN_IN", {"PASSWORD_SIGN_IN": CANARY}),
     *(("OUTBOUND_ALLOW", {"OUTBOUND_ALLOW": f"ntfy.lan, {place}"}) for place in NO_PLACES),
     ("OUTBOUND_PORTS", {"OUTBOUND_PORTS": "443,0"}),
     ("OUTBOUND_PORTS", {"OUTBOUND_PORTS": "65536"}),
@@ -110,12 +119,14 @@ GOOD = [
         "MESSAGE_RETENTION_DAYS": "8",
         "OUTBOUND_ALLOW": "ntfy.lan:8080, Printer, 192.168.1.0/24, 10.0.0.5:8443, fd00::/8, [::1]:8080",
         "OUTBOUND_PORTS": "443, 8443",
+        "PASSWORD_SIGN_IN": "false",
         "QUOTE_RETENTION_DAYS": "3650",
         "REDIS_URL": "rediss://:long-and-own@127.0.0.1:6379/0",
         "SITE_URL": "https://fintech.example.org/",
         "TRUST_PROXY_HEADERS": "true",
     }
-    | SECRET,
+    | SECRET
+    | OIDC,
 ]
 
 

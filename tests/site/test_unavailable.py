@@ -22,6 +22,8 @@ LEAK = "server at 10.0.0.1"
 # What needs no row, whoever asks.
 WITHOUT_ROWS = {
     *("/healthz", "/action/x", "/admin/login/", "/accounts/login/", "/accounts/logout/", "/accounts/reset/"),
+    # Without a provider there are no such pages.
+    *("/accounts/sso/", "/accounts/sso/callback/"),
     *("/accounts/reset/done/", "/accounts/reset/sent/", "/accounts/reset/x/x/", "/favicon.ico"),
     # By GET they answer 405 before anything else.
     *("/ingest/x", "/imports", "/alertmanager", "/assets/watch"),

@@ -145,7 +145,7 @@ def _exchange(
 ) -> None:
     """Send, and fill in `came` with what is received."""
     with (
-        Session(wire=wire, connect=partial(_connect, places=places)) as session,
+        Session(wire=wire, connect=partial(connect_to_allowed, places=places)) as session,
         session.post(
             url,
             data=body,
@@ -167,9 +167,13 @@ def _exchange(
                 return
 
 
-def _connect(host: str, port: int, *, places: Sequence[Place]) -> socket.socket:
+def connect_to_allowed(host: str, port: int, *, places: Sequence[Place]) -> socket.socket:
     """Return a connection to the host. It is looked up once, and all of its addresses must be allowed: a name with two
-    answers, or another answer a moment later, is how a check is got around."""
+    answers, or another answer a moment later, is how a check is got around.
+
+    places: those that are allowed besides the public internet at OUTBOUND_PORTS. Raises ChannelRefused:
+    forbidden_address; TransportUnavailable: name_lookup, connection.
+    """
     host = host.strip("[]")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

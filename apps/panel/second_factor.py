@@ -1,0 +1,47 @@
+"""The page on which an administrator turns off the second factor of somebody who has lost it."""
+
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+
+from apps.accounts.second_factor import second_factor_of, turn_off
+
+OFF = "Two-factor sign-in is off for {}."
+
+
+def second_factor_view(page: Any, request: HttpRequest, user_id: int) -> HttpResponse:
+    """Ask whether the second factor of a person is to go, and take it away. Those who may edit the person may."""
+    person = page.get_queryset(request).filter(pk=user_id).first()
+    if not page.has_change_permission(request, person):
+        raise PermissionDenied
+    if person is None:
+        raise Http404
+    back = HttpResponseRedirect(reverse("admin:auth_user_change", args=[person.pk]))
+    if person == request.user:
+        page.message_user(request, "Your own you turn off from your profile, by a code.", "warning")
+        return back
+    if request.method == "POST":
+        if turn_off(user=person):
+            page.log_change(request, person, "Turned two-factor sign-in off.")
+        page.message_user(request, OFF.format(person), "success")
+        return back
+    if second_factor_of(person) is None:
+        page.message_user(request, OFF.format(person), "info")
+        return back
+    context = {
+        **page.admin_site.each_context(request),
+        "title": f"Turn two-factor sign-in of {person} off?",
+        "opts": page.opts,
+        "question": f"Then {person} signs in without a code, and can turn it on again. First make sure that it is "
+        f"{person} who wants this: whoever has the password needs nothing else from then on.",
+        "what": "Turn it off",
+        "variant": "danger",
+        "form": [],
+        "rows": [],
+        "cancel": back.url,
+        "carried": [],
+    }
+    return TemplateResponse(request, "panel/confirm.html", context)
