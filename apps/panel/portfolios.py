@@ -15,6 +15,7 @@ from django.utils import timezone
 from apps.alerts.owned import delete_portfolio
 from apps.panel.kit.owned import ChosenOwner, OwnedRows
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
+from apps.portfolios.corrections import describe_refusal
 from apps.portfolios.models import LedgerCopy, Portfolio
 from apps.portfolios.queries import portfolios_seen_by, positions_of
 from apps.portfolios.services import (
@@ -79,6 +80,13 @@ class PortfolioAdmin(ChosenOwner, OwnedRows, PageAdmin):
             # Disabled and not left out, so that a name that the owner has twice is still refused in words.
             form.base_fields["owner"].disabled = obj is not None
         return form
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except TransactionsRefused as error:
+            self.say_refused(request, f"Nothing is saved. {describe_refusal(error.refusals[0])}")
+            return HttpResponseRedirect(request.path)
 
     def save_model(self, request: HttpRequest, obj: Portfolio, form: BaseModelForm, change: bool) -> None:
         columns = {name: getattr(obj, name) for name in ("name", "base_currency", "method", "tracks_cash")}

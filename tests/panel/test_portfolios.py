@@ -83,6 +83,16 @@ def test_a_portfolio_is_made_and_changed(client, ada):
     assert client.post(page(made), changed).status_code == 302
 
 
+def test_a_change_of_what_cannot_be_computed_is_refused_with_why(client, savings, acme):
+    record(savings, bought(acme), sold(acme))
+    split_of(acme, "2024-01-15", 1, 10)
+    changed = {"name": "Other", "base_currency": "EUR", "method": "fifo"}
+    answer = client.post(page(savings), changed, follow=True)
+    assert "Nothing is saved. With this, the sell of 2024-02-01 (ACME) would be wrong." in answer.text
+    savings.refresh_from_db()
+    assert savings.name == "Savings"
+
+
 @pytest.mark.parametrize(
     ("fields", "errors"),
     [
