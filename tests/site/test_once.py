@@ -117,7 +117,11 @@ def test_a_form_counts_as_long_as_what_it_created_is_known(client, savings, monk
     assert client.post(page_of(savings), form | {"key": answer.context["form"]["key"].value()}).status_code == 302
 
 
-@pytest.mark.parametrize("key", [None, "", "x", "x:y:z", TimestampSigner(salt="other").sign("x"), "x" * 10_000])
+@pytest.mark.parametrize(
+    "key",
+    [None, "", "x", "x:y:z", TimestampSigner(salt="other").sign("x"), "x" * 10_000],
+    ids=["none", "empty", "a text", "like one", "of another kind", "long"],
+)
 def test_a_form_without_a_key_of_ours_records_nothing(client, savings, key):
     answer = client.post(page_of(savings), BUY if key is None else BUY | {"key": key})
 
