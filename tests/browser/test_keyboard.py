@@ -123,3 +123,28 @@ def test_the_first_stop_in_the_administration_skips_the_navigation(signed_in, ow
     page.keyboard.press("Enter")
 
     expect(page.locator("#content")).to_be_focused()
+
+
+def test_the_focus_stays_in_view_where_something_is_drawn_above_it(signed_in, live_server, page):
+    person = make_world()
+    signed_in(person)
+    page.set_viewport_size({"width": 390, "height": 700})
+    held = []
+    page.route("**/past/", lambda route: held.append(route))
+    with page.expect_request("**/past/"):
+        page.goto(f"{live_server.url}/admin/rules/rule/{person.rules.order_by('pk')[0].pk}/change/")
+    page.locator("[name=pending]").focus()
+    page.keyboard.press("Tab")
+    field = page.locator("[name=keep_firing]")
+    expect(field).to_be_focused()
+    before = page.evaluate("document.body.scrollHeight")
+    held[0].continue_()
+    page.wait_for_function("before => document.body.scrollHeight > before", arg=before)
+
+    expect(field).to_be_in_viewport(ratio=0.9)
+    # A reader who has scrolled away stays there.
+    page.mouse.wheel(0, -600)
+    expect(field).not_to_be_in_viewport()
+    page.evaluate("document.getElementById('rule-past').hidden = true")
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    expect(field).not_to_be_in_viewport()
