@@ -5,7 +5,6 @@ itself for a while: then the limits are those of each process.
 """
 
 import logging
-import math
 import secrets
 import time
 from collections import OrderedDict
@@ -71,7 +70,8 @@ class Counter(Protocol):
 
 
 # Each bucket allows a request every `step`, and a minute's worth of them together: what is kept is the time at which
-# nothing would be used. Nothing is written before all buckets have allowed it.
+# nothing would be used. Nothing is written before all buckets have allowed it. Times are whole microseconds, so that no
+# rounding makes it one request less.
 # KEYS: two of each bucket; ARGV: the request's id, microseconds until it counts as answered, two limits of each bucket.
 _TAKE = f"""
 local time = redis.call('TIME')
@@ -82,7 +82,7 @@ for i = 1, #KEYS, 2 do
   redis.call('ZREMRANGEBYSCORE', KEYS[i + 1], '-inf', now)
   if at_once > 0 and redis.call('ZCARD', KEYS[i + 1]) >= at_once then return {{left, (i - 1) / 2, 0}} end
   if per_minute > 0 then
-    local step = {_MINUTE} / per_minute
+    local step = math.floor({_MINUTE} / per_minute)
     used[i] = math.max(tonumber(redis.call('GET', KEYS[i]) or 0), now) + step
     local wait = used[i] - now - {_MINUTE}
     if wait > 0 then return {{left, (i - 1) / 2, math.ceil(wait)}} end
@@ -144,23 +144,23 @@ class Local:
         self._clock = clock
         self._lock = Lock()
         # Key -> the time at which nothing would be used, in microseconds; those that were used last, last.
-        self._used: OrderedDict[str, float] = OrderedDict()
+        self._used: OrderedDict[str, int] = OrderedDict()
         self._open: dict[str, set[str]] = {}
 
     def take(self, buckets: Sequence[Bucket], request_id: str) -> Taken:
         with self._lock:
-            now, left, used = self._clock() * 1_000_000, None, {}
+            now, left, used = int(self._clock() * 1_000_000), None, {}
             for position, bucket in enumerate(buckets):
                 rate, open_ = _keys(bucket)
                 if bucket.at_once and len(self._open.get(open_, ())) >= bucket.at_once:
                     return Taken(left, position, 0)
                 if bucket.per_minute:
-                    step = _MINUTE / bucket.per_minute
+                    step = _MINUTE // bucket.per_minute
                     used[rate] = max(self._used.get(rate, 0), now) + step
                     wait = used[rate] - now - _MINUTE
                     if wait > 0:
-                        return Taken(left, position, math.ceil(wait))
-                    free = int(-wait / step)
+                        return Taken(left, position, wait)
+                    free = -wait // step
                     left = free if left is None else min(left, free)
             for rate, until in used.items():
                 self._used[rate] = until

@@ -114,6 +114,12 @@ def test_of_many_at_the_same_time_no_more_pass_than_may(counter):
     assert sorted(one.left for one in taken if one.refused is None) == list(range(7))
 
 
+def test_what_is_left_is_exact_whatever_the_clock_says():
+    clocks = [number * 7_919.000_123 for number in range(1_000)]
+    lefts = {rates.Local(clock=lambda at=at: at).take([user(per_minute=7, at_once=9)], "x").left for at in clocks}
+    assert lefts == {6}
+
+
 def test_a_bucket_without_limits_allows_all(counter):
     assert {counter.take([user()], str(number)) for number in range(50)} == {(None, None, 0)}
 
