@@ -92,6 +92,8 @@ def test_no_page_of_it_is_blocked_by_the_policy(live_server, page, owner):
     refused = []
     page.on("console", lambda message: refused.append(message.text) if "Content Security" in message.text else None)
     sign_in(page, live_server, owner)
+    # Another page, asked for before this one has come, would break it off.
+    expect(page.locator("h1")).to_have_text("Your profile")
     page.goto(f"{live_server.url}/accounts/second-factor/")
     page.wait_for_load_state("networkidle")
     assert refused == []
