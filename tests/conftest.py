@@ -13,6 +13,7 @@ from apps.api import rates
 from apps.api.graphql import limits
 from apps.market import cache, partitions
 from apps.rules import services as rules
+from tests.portfolios.rows import make_asset, make_portfolio
 
 # How long an example takes depends on what else the machine does; `make bench` is where speed is measured. The same
 # examples each time: a run says something about the change, not about the day.
@@ -71,3 +72,15 @@ def module_rows(django_db_setup, django_db_blocker):
 def at_any_cost(monkeypatch):
     """Answer a GraphQL query for everything that hangs on a row, which costs more than is answered."""
     monkeypatch.setattr(limits, "COST", 10**9)
+
+
+@pytest.fixture
+def acme():
+    """Return an asset to hold."""
+    return make_asset()
+
+
+@pytest.fixture
+def savings(ada):
+    """Return a portfolio of whom the module calls ada."""
+    return make_portfolio(ada)

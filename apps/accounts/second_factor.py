@@ -30,7 +30,7 @@ class AlreadyOn(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SecondFactor:
-    """What there is to know about a user's second factor, without its secrets."""
+    """When a user turned the second factor on and last used it, and how many recovery codes are left."""
 
     since: datetime
     last_used_at: datetime | None

@@ -97,7 +97,7 @@ class QuietHours:
 
 @dataclass(frozen=True, slots=True)
 class Deferral:
-    """What defers a notification.
+    """A silence or quiet hours that defer a notification.
 
     until: when it becomes due, None where it waits until its alert is over, and is not sent then; silence_id: None
     where quiet hours defer it.

@@ -7,13 +7,12 @@ from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from apps.market.models import Asset
-from apps.panel.kit.pages import PageAdmin, ReadOnlyAdmin, Table
+from apps.panel.kit.pages import PageAdmin, ReadOnlyAdmin, Table, question_page
 from apps.sources.models import Backfill
 from apps.sources.services import (
     BackfillRefused,
@@ -85,20 +84,15 @@ def past_view(page: PageAdmin, request: HttpRequest, asset_id: int) -> HttpRespo
     except BackfillRefused as refused:
         page.say_refused(request, f"Not asked for: {refused}.")
         return back
-    context = {
-        **page.admin_site.each_context(request),
-        "title": f"The past of {asset}",
-        "opts": page.opts,
-        "question": f"From when on is the past of {asset} fetched? {origin.provider.slug} is asked page by page, "
+    return question_page(
+        page,
+        request,
+        title=f"The past of {asset}",
+        question=f"From when on is the past of {asset} fetched? {origin.provider.slug} is asked page by page, "
         "within its limits. Workers go on with it, and the page of the asset shows how far it is.",
-        "what": "Fetch its past",
-        "variant": "primary",
-        "form": form,
-        "rows": [],
-        "more": 0,
-        "carried": [],
-    }
-    return TemplateResponse(request, "panel/confirm.html", context)
+        what="Fetch its past",
+        form=form,
+    )
 
 
 def may_fetch_past(user: Any) -> bool:

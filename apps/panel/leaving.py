@@ -7,7 +7,6 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import IntegrityError, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminSelectWidget
@@ -17,11 +16,11 @@ from apps.notify.models import Channel
 from apps.ownership.deleting import AccountStays, delete_account
 from apps.ownership.handing_over import HandOver, HandOverRefused, hand_over_rules, plan_hand_over
 from apps.ownership.queries import counts_of, counts_staying, lock_superusers, why_not_deleted
+from apps.panel.kit.pages import ROWS_SHOWN, question_page
 from apps.rules.queries import rules_of
 
 KEEP, DEACTIVATE, DELETE = "keep", "deactivate", "delete"
 SHOW, CONFIRM = "Show what that means", "Confirm"
-ROWS_SHOWN = 100
 
 
 class LeavingForm(forms.Form):
@@ -141,19 +140,17 @@ def leaving_view(page: Any, request: HttpRequest, user_id: int) -> HttpResponse:
             form.show(effect)
             question, what = effect, CONFIRM
             rows = [f"{rule}: {why}" for rule, why in planned.staying] if planned is not None else []
-    context = {
-        **page.admin_site.each_context(request),
-        "title": f"{person} leaves",
-        "opts": page.opts,
-        "question": question,
-        "what": what,
-        "variant": "danger" if what == CONFIRM and form.cleaned_data["then"] == DELETE else "primary",
-        "form": form,
-        "rows": rows[:ROWS_SHOWN],
-        "more": max(len(rows) - ROWS_SHOWN, 0),
-        "carried": [],
-    }
-    return TemplateResponse(request, "panel/confirm.html", context)
+    return question_page(
+        page,
+        request,
+        title=f"{person} leaves",
+        question=question,
+        what=what,
+        variant="danger" if what == CONFIRM and form.cleaned_data["then"] == DELETE else "primary",
+        form=form,
+        rows=rows[:ROWS_SHOWN],
+        more=max(len(rows) - ROWS_SHOWN, 0),
+    )
 
 
 @transaction.atomic

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from apps.market.models import Asset, Feed
-from apps.panel.kit.pages import PageAdmin, Table, page_link
+from apps.panel.kit.pages import PageAdmin, Table, page_link, question_page
 from apps.pipeline.asked import CannotAsk, options_for
 from apps.sources.models import FeedSource, Listing
 from apps.sources.providers.protocol import SearchResult
@@ -133,19 +133,14 @@ def list_view(page: PageAdmin, request: HttpRequest) -> HttpResponse:
             new = f" It is new in the feed {asset.feed}." if listed.is_new_asset else ""
             page.say_done(request, f"{asset} is {listed.listing}{'' if listed.is_new else ' already'}.{new}")
             return HttpResponseRedirect(reverse("admin:market_asset_change", args=[asset.pk]))
-    context = {
-        **page.admin_site.each_context(request),
-        "title": f"List {external_id} at {provider.slug}",
-        "opts": page.opts,
-        "question": f"Which asset is {external_id} at {provider.slug}?",
-        "what": "List it",
-        "variant": "primary",
-        "form": form,
-        "rows": [],
-        "more": 0,
-        "carried": [],
-    }
-    return TemplateResponse(request, "panel/confirm.html", context)
+    return question_page(
+        page,
+        request,
+        title=f"List {external_id} at {provider.slug}",
+        question=f"Which asset is {external_id} at {provider.slug}?",
+        what="List it",
+        form=form,
+    )
 
 
 def may_list(user: Any) -> bool:

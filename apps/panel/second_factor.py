@@ -4,10 +4,10 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from apps.accounts.second_factor import second_factor_of, turn_off
+from apps.panel.kit.pages import question_page
 
 OFF = "Two-factor sign-in is off for {}."
 
@@ -31,17 +31,13 @@ def second_factor_view(page: Any, request: HttpRequest, user_id: int) -> HttpRes
     if second_factor_of(person) is None:
         page.message_user(request, OFF.format(person), "info")
         return back
-    context = {
-        **page.admin_site.each_context(request),
-        "title": f"Turn two-factor sign-in of {person} off?",
-        "opts": page.opts,
-        "question": f"Then {person} signs in without a code, and can turn it on again. First make sure that it is "
+    return question_page(
+        page,
+        request,
+        title=f"Turn two-factor sign-in of {person} off?",
+        question=f"Then {person} signs in without a code, and can turn it on again. First make sure that it is "
         f"{person} who wants this: whoever has the password needs nothing else from then on.",
-        "what": "Turn it off",
-        "variant": "danger",
-        "form": [],
-        "rows": [],
-        "cancel": back.url,
-        "carried": [],
-    }
-    return TemplateResponse(request, "panel/confirm.html", context)
+        what="Turn it off",
+        variant="danger",
+        cancel=back.url,
+    )

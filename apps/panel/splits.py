@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 from django import forms
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -22,7 +21,7 @@ from apps.market.domain import slot_of
 from apps.market.models import Asset, LatestQuote
 from apps.market.services import SplitRefused, append_split
 from apps.market.splits import multiplied, ratio_of_step, read_ratio
-from apps.panel.kit.pages import PageAdmin
+from apps.panel.kit.pages import PageAdmin, question_page
 from apps.rules.queries import count_with_prices
 from apps.tracing import new_trace_id
 from apps.wording import format_number
@@ -94,19 +93,7 @@ def split_view(page: PageAdmin, request: HttpRequest, asset_id: int) -> HttpResp
             return HttpResponseRedirect(reverse("admin:market_asset_change", args=[asset.pk]))
         form.show(effect)
         question, what = effect, f"Enter the split of {asset}"
-    context = {
-        **page.admin_site.each_context(request),
-        "title": f"A split of {asset}",
-        "opts": page.opts,
-        "question": question,
-        "what": what,
-        "variant": "primary",
-        "form": form,
-        "rows": [],
-        "more": 0,
-        "carried": [],
-    }
-    return TemplateResponse(request, "panel/confirm.html", context)
+    return question_page(page, request, title=f"A split of {asset}", question=question, what=what, form=form)
 
 
 def _enter(page: PageAdmin, request: HttpRequest, form: SplitForm) -> bool:

@@ -173,7 +173,7 @@ def portfolios_of(owner_id: int) -> list[Portfolio]:
 
 
 class Contents(NamedTuple):
-    """What goes with a portfolio that is deleted: how many, and the symbols of its series."""
+    """How many rows of each kind are deleted with a portfolio, and the symbols of its series."""
 
     transactions: int
     changes: int
@@ -183,7 +183,7 @@ class Contents(NamedTuple):
 
 
 def contents_of(portfolio: Portfolio) -> Contents:
-    """Return what goes with a portfolio that is deleted. Five statements."""
+    """Return which rows are deleted with a portfolio. Five statements."""
     counts = (getattr(portfolio, name).count() for name in Contents._fields[:-1])
     symbols = portfolio.series.order_by("asset__symbol").values_list("asset__symbol", flat=True)
     return Contents(*counts, list(symbols))

@@ -1,4 +1,4 @@
-"""What allauth asks this site: how secrets are encrypted, who the single sign-on provider is, how it is called."""
+"""Adapters by which allauth encrypts secrets, finds the single sign-on provider, and calls it."""
 
 from functools import partial
 from threading import BoundedSemaphore

@@ -36,8 +36,8 @@ _CHOOSING = ("period", "from", "to", "benchmark", "asset")
 
 
 class _Asked(NamedTuple):
-    """What an address asks for. query: the part of the address that chooses it; symbol: of the asset to compare with,
-    "" where there is none."""
+    """The period and the assets that an address names. query: the part of the address that names them; symbol: of the
+    asset to compare with, "" where there is none."""
 
     period: Period
     name: str

@@ -148,15 +148,11 @@ def second_factor(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def second_factor_codes(request: HttpRequest) -> HttpResponse:
     """Make new recovery codes for the reader, once a code confirms that it is they."""
-    user = _reader(request)
-    if second_factor_of(user) is None:
-        return redirect("second_factor")
-    form = CodeForm(*_posted(request), request=request, user=user)
-    if form.is_bound and form.is_valid():
-        return _codes_shown(request, renew_recovery_codes(user=user), title="Your new recovery codes")
-    context = {"title": "Make new recovery codes?", "button": "Make them", "form": form, "back": "second_factor"}
-    context["text"] = "The recovery codes that you have now will no longer work."
-    return render(request, "site/second_factor_form.html", context)
+    question = {"title": "Make new recovery codes?", "button": "Make them"}
+    question["text"] = "The recovery codes that you have now will no longer work."
+    if unanswered := _asked_for_code(request, question):
+        return unanswered
+    return _codes_shown(request, renew_recovery_codes(user=_reader(request)), title="Your new recovery codes")
 
 
 @never_cache
@@ -165,17 +161,25 @@ def second_factor_codes(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def second_factor_off(request: HttpRequest) -> HttpResponse:
     """Turn the reader's second factor off, once a code confirms that it is they."""
+    question = {"title": "Turn two-factor sign-in off?", "button": "Turn it off"}
+    question["text"] = "The entry in your authenticator app and your recovery codes will no longer work."
+    if unanswered := _asked_for_code(request, question):
+        return unanswered
+    turn_off(user=_reader(request))
+    text = "From now on no code is asked for when you sign in."
+    return render(request, "site/said.html", {"title": "Two-factor sign-in is off", "text": text})
+
+
+def _asked_for_code(request: HttpRequest, question: dict[str, str]) -> HttpResponse | None:
+    """Return the page that asks the reader for a code, or one that says that they have none; None once a valid code has
+    come, which is used up. question: title, text and button of the page."""
     user = _reader(request)
     if second_factor_of(user) is None:
         return redirect("second_factor")
     form = CodeForm(*_posted(request), request=request, user=user)
     if form.is_bound and form.is_valid():
-        turn_off(user=user)
-        text = "From now on no code is asked for when you sign in."
-        return render(request, "site/said.html", {"title": "Two-factor sign-in is off", "text": text})
-    context = {"title": "Turn two-factor sign-in off?", "button": "Turn it off", "form": form, "back": "second_factor"}
-    context["text"] = "The entry in your authenticator app and your recovery codes will no longer work."
-    return render(request, "site/second_factor_form.html", context)
+        return None
+    return render(request, "site/second_factor_form.html", {**question, "form": form, "back": "second_factor"})
 
 
 def _codes_shown(request: HttpRequest, codes: list[str], *, title: str) -> HttpResponse:

@@ -43,7 +43,7 @@ class _Refused(Exception):
 
 
 class _Adapter(OpenIDConnectOAuth2Adapter):
-    """What this site demands of the provider's own description, and where people come back to."""
+    """Checks the issuer in the provider's discovery document, and names the address to which it sends people back."""
 
     @property
     def openid_config(self) -> dict[str, Any]:

@@ -30,16 +30,6 @@ def ada(client):
     return ada
 
 
-@pytest.fixture
-def acme():
-    return make_asset()
-
-
-@pytest.fixture
-def savings(ada):
-    return make_portfolio(ada)
-
-
 def page(row, name="change"):
     return reverse(f"admin:portfolios_{row._meta.model_name}_{name}", args=[row.pk])
 

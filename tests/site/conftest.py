@@ -3,7 +3,6 @@
 import pytest
 
 from tests.builders import make_owner
-from tests.portfolios.rows import make_asset, make_portfolio
 from tests.site.oidc_provider import CLIENT, SECRET, provider_running
 
 
@@ -13,16 +12,6 @@ def ada(client):
     ada = make_owner()
     client.force_login(ada)
     return ada
-
-
-@pytest.fixture
-def acme():
-    return make_asset()
-
-
-@pytest.fixture
-def savings(ada):
-    return make_portfolio(ada)
 
 
 @pytest.fixture(scope="module")

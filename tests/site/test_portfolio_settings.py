@@ -117,7 +117,7 @@ def test_a_double_click_creates_one_portfolio(client, ada):
 
 @pytest.mark.servers
 @pytest.mark.django_db(transaction=True)
-def test_of_two_forms_of_one_name_at_once_one_is_refused_in_words(client, ada):
+def test_of_two_portfolios_of_one_name_that_are_created_at_once_one_is_refused(client, ada):
     forms = [filled_in(client) for _ in range(2)]
 
     def send(form):

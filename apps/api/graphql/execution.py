@@ -50,7 +50,8 @@ class Execution(DeferredExecutionContext):
     """The library's, which knows graphql-core from before an error's place was handed along with it; and quicker.
 
     Most fields of a page are attributes of its rows. They are read here in one loop, without the arguments, the path
-    and the description of the place that the library makes for each. What is not as it should be goes its way.
+    and the description of the place that the library makes for each. Where a value is wrong or comes later, the
+    library reads the field.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -102,6 +103,7 @@ def _read(source: Any, leaf: Leaf) -> Any:
     try:
         written = leaf.write(value)
     except Exception:
+        # The library writes it again, and reports the error.
         return _OTHERWISE
     return _OTHERWISE if written is None else written
 

@@ -1,7 +1,7 @@
 """What the pages of every app have in common: buttons and charts above the fields, tables below them, questions before
 what has wide effects."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -10,6 +10,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.admin import ModelAdmin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -108,6 +109,41 @@ def _milliseconds(at: datetime) -> int:
     return epoch_microseconds(at) // 1_000
 
 
+def question_page(
+    page: ModelAdmin,
+    request: HttpRequest,
+    *,
+    title: str,
+    question: str,
+    what: str,
+    variant: str = "primary",
+    form: Iterable[Any] = (),
+    rows: Iterable[Any] = (),
+    more: int = 0,
+    carried: Sequence[tuple[str, str]] = (),
+    cancel: str = "?",
+) -> HttpResponse:
+    """Return the page that asks before something is done.
+
+    question, what, form, variant: as `PageAdmin.ask_first` has them; rows: what it is done to, and `more`, of which
+    there are so many besides; carried: (name, value) of what the answer sends again; cancel: where *Cancel* leads.
+    """
+    context = {
+        **page.admin_site.each_context(request),
+        "title": title,
+        "opts": page.opts,
+        "question": question,
+        "what": what,
+        "variant": variant,
+        "form": form,
+        "rows": rows,
+        "more": more,
+        "carried": carried,
+        "cancel": cancel,
+    }
+    return TemplateResponse(request, "panel/confirm.html", context)
+
+
 class PageAdmin(SiteAdmin):
     """A page of fields with buttons and charts above them, and tables below.
 
@@ -201,23 +237,23 @@ class PageAdmin(SiteAdmin):
         """
         if is_final and request.POST.get("sure") == "yes" and (form is None or form.is_valid()):
             return None
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"{what}?",
-            "opts": self.opts,
-            "question": question,
-            "what": what,
-            "variant": variant,
-            "form": form,
-            "rows": rows[:ROWS_SHOWN],
-            "more": max(rows.count() - ROWS_SHOWN, 0),
-            "carried": [
-                (name, value)
-                for name in ("action", "select_across", "index", "back", ACTION_CHECKBOX_NAME)
-                for value in request.POST.getlist(name)
-            ],
-        }
-        return TemplateResponse(request, "panel/confirm.html", context)
+        carried = [
+            (name, value)
+            for name in ("action", "select_across", "index", "back", ACTION_CHECKBOX_NAME)
+            for value in request.POST.getlist(name)
+        ]
+        return question_page(
+            self,
+            request,
+            title=f"{what}?",
+            question=question,
+            what=what,
+            variant=variant,
+            form=form or (),
+            rows=rows[:ROWS_SHOWN],
+            more=max(rows.count() - ROWS_SHOWN, 0),
+            carried=carried,
+        )
 
     def after(self, request: HttpRequest, rows: Sequence[Any]) -> HttpResponse | None:
         """Return the way back to the row's page where the action was asked for there."""
