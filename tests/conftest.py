@@ -46,14 +46,17 @@ def _find_static_files_once():
     WhiteNoiseMiddleware.add_files_from_finders = add
 
 
-@pytest.fixture(autouse=True)
-def _cold_process():
-    """Begin each test as a process that has just started: no warm engine, no known partition, an empty cache."""
+def forget_all():
+    """Be as a process that has just started: no warm engine, no known partition, an empty cache."""
     rules._warm.clear()
     cache._local.clear()
     rates.forget()
     partitions.forget()
-    yield
+
+
+@pytest.fixture(autouse=True)
+def _cold_process():
+    forget_all()
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,8 @@ def module_rows(django_db_setup, django_db_blocker):
     A test finds the rows as they were made: what it changes is rolled back too. Objects in Python are not, so a test
     reads the rows again. Not for tests that commit (`transaction=True`), nor for those that need Redis.
     """
+    # This comes before the first test's own beginning, and the partitions of the test before are rolled back.
+    forget_all()
     with django_db_blocker.unblock(), override_settings(REDIS_URL=""), transaction.atomic():
         yield
         transaction.set_rollback(True)
