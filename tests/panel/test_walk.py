@@ -15,7 +15,7 @@ from django.contrib import admin
 from django.contrib.auth.models import Group, Permission, User
 from django.core import serializers
 from django.core.exceptions import FieldDoesNotExist
-from django.db import models, transaction
+from django.db import models
 from django.urls import URLPattern, URLResolver
 from django.utils import timezone
 
@@ -174,25 +174,22 @@ def silence_all(owner, name):
 
 
 @pytest.fixture(scope="module")
-def all_rows(django_db_setup, django_db_blocker):
+def all_rows(module_rows):
     """Ada and Eve, each with a row of every kind: rules, channels, open alerts, messages. Made once: each test undoes
     what it changed."""
-    with django_db_blocker.unblock(), transaction.atomic():
-        feed = make_feed("BTC-USD", name="market")
-        ada, eve = make_owner("ada"), make_owner("eve")
-        add_alerting_rule(ada, "ADAS", "10.4242")
-        add_alerting_rule(eve, "EVES", "10.5")
-        append_quotes(feed, [("BTC-USD", at(0), "9")])
-        append_quotes(feed, [("BTC-USD", at(1), "11")])
-        begin_or_resume(asset_id=feed.assets.get().pk, provider="coincap", since=at(-60), until=at(0), now=at(1))
-        evaluate_pending(feed_id=feed.pk)
-        notify_all()
-        for owner, name in ((ada, "ADAS"), (eve, "EVES")):
-            silence_all(owner, name)
-            make_portfolio_of(owner, name, feed.assets.get())
-            make_series_of(owner, name)
-        yield
-        transaction.set_rollback(True)
+    feed = make_feed("BTC-USD", name="market")
+    ada, eve = make_owner("ada"), make_owner("eve")
+    add_alerting_rule(ada, "ADAS", "10.4242")
+    add_alerting_rule(eve, "EVES", "10.5")
+    append_quotes(feed, [("BTC-USD", at(0), "9")])
+    append_quotes(feed, [("BTC-USD", at(1), "11")])
+    begin_or_resume(asset_id=feed.assets.get().pk, provider="coincap", since=at(-60), until=at(0), now=at(1))
+    evaluate_pending(feed_id=feed.pk)
+    notify_all()
+    for owner, name in ((ada, "ADAS"), (eve, "EVES")):
+        silence_all(owner, name)
+        make_portfolio_of(owner, name, feed.assets.get())
+        make_series_of(owner, name)
 
 
 @pytest.fixture
