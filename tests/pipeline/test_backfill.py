@@ -309,7 +309,10 @@ def test_a_provider_that_is_no_source_of_the_feed_is_asked_by_its_name_for_the_a
         (["BTC-USD", "--from", "0001-01-01"], "--from is before 1990, and no quote from before that is taken"),
         (["BTC-USD", "--from", "1989-12-31T23:59:59"], "--from is before 1990, and no quote from before that is taken"),
         (["BTC-USD", "--from", FROM, "--provider", "simulated"], "simulated gives no past"),
-        (["INVENTED", "--from", FROM], "no source of the feed invented gives the past; name a provider that does"),
+        (
+            ["INVENTED", "--from", FROM],
+            "no source of the feed invented gives the past: add a source that does to the feed, or name a provider",
+        ),
         (["BTC-USD", "--from", FROM, "--provider", "binance"], "what binance calls BTC-USD is in another currency"),
     ],
 )

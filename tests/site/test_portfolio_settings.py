@@ -210,9 +210,9 @@ def test_deleting_says_what_goes_and_all_of_it_goes(client, ada):
     listed = text[text.index("This is deleted") : text.index("It cannot be undone")]
     for said in (
         "Transactions: 1",
-        "What corrected and deleted transactions were: 1",
-        "Days as they were known then: 1",
-        "Files of positions that were reconciled: 1",
+        "Earlier versions of corrected and deleted transactions: 1",
+        "Values recorded each night: 1",
+        "Reconciled files of positions: 1",
         "The series VALUE, with its quotes and the alerts about it; rules stop watching it",
     ):
         assert f"<li>{said}</li>" in listed

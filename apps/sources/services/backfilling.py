@@ -69,7 +69,9 @@ def origin_of(asset: Asset, *, provider: str | None = None) -> Origin:
     named = [(source, assets.of(source)) for source in asset.feed.sources.all()]
     chosen = [pair for pair in named if _has_past(pair[0]) and provider in (None, pair[0].provider)]
     if not chosen and provider is None:
-        raise BackfillRefused(f"no source of the feed {asset.feed} gives the past; name a provider that does")
+        raise BackfillRefused(
+            f"no source of the feed {asset.feed} gives the past: add a source that does to the feed, or name a provider"
+        )
     if not chosen:
         source = _source_of(provider or "")
         chosen = [(source, assets.of(source))]
