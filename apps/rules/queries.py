@@ -200,6 +200,11 @@ def entry_of(entry: FeedEntry) -> Entry:
     return RulesEntry(entry.seq, as_of, _changes_of([entry], None, {}).get(entry.pk, []))
 
 
+def entries_of(entries: Sequence[FeedEntry]) -> Iterator[Entry]:
+    """Give entries of the logs of several feeds as `entry_of` gives them; a few statements for all of them."""
+    return _entries_of(entries, None, {})
+
+
 def entries(
     *, feed_id: int, after_seq: int, up_to_seq: int, asset_ids: Collection[int] | None = None
 ) -> Iterator[Entry]:

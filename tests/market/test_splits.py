@@ -215,9 +215,8 @@ def test_the_newest_price_is_adjusted_where_it_is_from_before_the_split(feed, mo
 @pytest.mark.servers
 def test_the_newest_price_is_adjusted_in_redis_too(feed):
     quote_each(feed, (0, "100"))
-    head = FeedHead.objects.select_related("feed").get(feed=feed)
     ids, now = [asset().pk], at(0)
-    known = {"head": head, "interval_seconds": 60, "now": now}
+    known = {"feed_ids": [feed.pk], "interval_seconds": 60, "now": now}
     log_services.cache_latest(newest={ids[0]: (at(0), Decimal(100))}, **known)
 
     log_services.cache_latest(newest={ids[0]: (at(0), Decimal(50))}, **known)
