@@ -172,12 +172,12 @@ def test_movements_of_b3_give_income_and_say_what_they_leave_out():
         "Credito,02/01/2026,Juros Sobre Capital Próprio,PETR4 - PETROBRAS,XP,100,0.5,50",
         'Credito,02/01/2026,Rendimento - Transferido,HGLG11 - CSHG,XP,10,"R$ 1,10","R$ 11,00"',
         "Credito,02/01/2026,Transferência - Liquidação,PETR4 - PETROBRAS,XP,100,38.5,3850",
-        "Credito,02/01/2026,Desdobro,PETR4 - PETROBRAS,XP,100,-,-",
+        "Credito,02/01/2026,Desdobro,PETR4 - PETROBRAS,XP,-,-,-",
         "Debito,02/01/2026,Rendimento,PETR4 - PETROBRAS,XP,100,1,100",
         "Credito,02/01/2026,Dividendo,PETR4 - PETROBRAS,XP,100,-,-",
         "Credito,02/01/2026,Dividendo,PETR4 - PETROBRAS,XP,100,-,R$ -",
         'Credito,02/01/2026,Dividendo,PETR4 - PETROBRAS,XP,100,-,"R$ 0,00"',
-        "Credito,02/01/2026,Grupamento,MGLU3 - MAGAZINE,XP,10,-,-",
+        "Debito,02/01/2026,Desdobro,MGLU3 - MAGAZINE,XP,10,-,-",
         "Credito,02/01/2026,Direito de Subscrição,HGLG12 - CSHG,XP,2,-,-",
         "Credito,02/01/2026,Direitos de Subscrição - Não Exercido,HGLG12 - CSHG,XP,2,-,-",
         "Credito,02/01/2026,Cisão,ITUB4 - ITAU,XP,2,-,-",
@@ -189,15 +189,15 @@ def test_movements_of_b3_give_income_and_say_what_they_leave_out():
         ("PETR4", "dividend", "50", "Juros Sobre Capital Próprio"),
         ("HGLG11", "dividend", "11", "Rendimento - Transferido"),
     ]
-    no_amount, rights = "the file has no amount for it", "a right to buy has no cost in the file"
+    no_amount, no_count = "the file has no amount for it", "the file has no quantity that came or went"
     begins = [
         (3, "Transferência - Liquidação: it repeats a trade"),
-        (4, "Desdobro: the file has a quantity and no ratio."),
+        (4, f"Desdobro: {no_count}"),
         (5, "Rendimento: it is no credit"),
         *((row, f"Dividendo: {no_amount}") for row in (6, 7, 8)),
-        (9, "Grupamento: the file has a quantity and no ratio."),
-        (10, f"Direito de Subscrição: {rights}"),
-        (11, f"Direitos de Subscrição - Não Exercido: {rights}"),
+        (9, f"Desdobro: {no_count}"),
+        (10, "Direito de Subscrição: a right to buy cost nothing"),
+        (11, "Direitos de Subscrição - Não Exercido: the right was not used"),
         (12, "Cisão: the file has neither the ratio nor the share of the cost."),
         (13, "Atualização: it states anew what is held"),
         (14, "Something new: it is no income and no trade"),
@@ -211,7 +211,6 @@ def test_movements_of_b3_give_income_and_say_what_they_leave_out():
 @pytest.mark.parametrize(
     ("names", "why"),
     [
-        (("Desdobro", "Desdobramento", "Grupamento"), "the file has a quantity and no ratio."),
         (
             ("Incorporação", "Cisão", "Conversão", "Permuta"),
             "the file has neither the ratio nor the share of the cost.",
@@ -219,13 +218,16 @@ def test_movements_of_b3_give_income_and_say_what_they_leave_out():
         (("Transferência - Liquidação", "COMPRA / VENDA", "Compra", "Venda"), "it repeats a trade"),
         (("Empréstimo", "Empréstimo - Liquidação"), "lent shares stay yours."),
         (("Transferência",), "it moves between institutions."),
+        (("Direito de Subscrição",), "a right to buy cost nothing and lapses when it is not used."),
         (
             (
-                *("Direitos de Subscrição - Exercido", "Cessão de Direitos", "Solicitação de Subscrição"),
+                *("Direitos de Subscrição - Exercido", "Solicitação de Subscrição"),
                 *("Recibo de Subscrição", "Subscrição"),
             ),
-            "a right to buy has no cost in the file.",
+            "the file does not say what the shares cost. Record their purchase by hand",
         ),
+        (("Direitos de Subscrição - Não Exercido",), "the right was not used, and nothing changes."),
+        (("Cessão de Direitos", "Cessão de Direitos - Solicitada"), "a right was sold."),
     ],
 )
 def test_each_movement_of_b3_that_is_left_out_says_why(names, why):
@@ -233,6 +235,40 @@ def test_each_movement_of_b3_that_is_left_out_says_why(names, why):
     assert (found.rows, found.errors) == ([], [])
     reasons = [one.message.partition(": ") for one in found.left_out]
     assert [(name, text[: len(why)]) for name, _, text in reasons] == [(name, why) for name in names]
+
+
+def test_splits_of_b3_have_a_quantity_and_no_ratio():
+    found = read(
+        MOVEMENTS,
+        'Credito,02/01/2026,Desdobro,PETR4F - PETROBRAS,XP,"1.000",-,-',
+        "Credito,02/01/2026,Desdobramento,ITSA4 - ITAUSA,XP,5.5,-,-",
+        "Debito,03/01/2026,Grupamento,MGLU3 - MAGAZINE,XP,90,-,-",
+        "Credito,03/01/2026,GRUPAMENTO,MGLU3 - MAGAZINE,CLEAR,10,-,-",
+        "Credito,03/01/2026,GRUPAMENTO,MGLU3 - MAGAZINE,CLEAR,10,-,-",
+    )
+    assert (found.rows, found.errors, found.left_out, found.row_count) == ([], [], [], 5)
+    assert [(one.symbol, one.account, f"{one.at:%m-%d}", one.is_reverse) for one in found.splits] == [
+        ("PETR4", "XP", "01-02", False),
+        ("ITSA4", "XP", "01-02", False),
+        ("MGLU3", "XP", "01-03", True),
+        *[("MGLU3", "CLEAR", "01-03", True)] * 2,
+    ]
+    ten = Decimal(10)
+    counts = [(1000, None), (Decimal("5.5"), None), (-90, None), (None, ten), (None, ten)]
+    assert [(one.change, one.left) for one in found.splits] == counts
+    # Two equal rows are two.
+    assert len({one.external_id for one in found.splits}) == 5
+    assert (found.accounts(), found.symbols()) == ({"XP", "CLEAR"}, {"PETR4", "ITSA4", "MGLU3"})
+
+
+def test_income_of_b3_says_on_how_much_it_was_paid():
+    rows = [
+        "Credito,02/01/2026,Rendimento,HGLG11 - CSHG,XP,100,1,100",
+        "Credito,02/01/2026,Amortização,HGLG11 - CSHG,XP,100,1,100",
+        "Credito,03/01/2026,Rendimento,HGLG11 - CSHG,XP,-,1,100",
+        "Credito,03/01/2026,Leilão de Fração,HGLG11 - CSHG,XP,0.5,1,0.5",
+    ]
+    assert [one.held for one in read(MOVEMENTS, *rows).rows] == [100, 100, None, None]
 
 
 def test_corporate_events_of_b3_that_the_file_says_enough_of():
