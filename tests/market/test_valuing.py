@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from apps.market.models import Asset
-from apps.market.queries import day_closes, held_prices, prices_then, rate_assets
+from apps.market.queries import day_closes, held_prices, prices_then, rate_assets, splits_of
 from tests.builders import append_quotes, at, make_feed
 from tests.portfolios.rows import close, quote, split_of
 
@@ -43,7 +43,8 @@ def test_a_price_of_then_is_per_unit_of_then(acme):
     split_of(acme, "2024-06-01")
     moment = at(0).replace(year=2024, month=1, day=2)
     assert prices_then([(acme.pk, moment)])[acme.pk, moment].price == 100
-    assert day_closes([acme.pk], since=moment, until=moment)[acme.pk] == [(moment.replace(day=1, hour=20), 50)]
+    closes = day_closes([acme.pk], splits=splits_of([acme.pk]), since=moment, until=moment)
+    assert closes[acme.pk] == [(moment.replace(day=1, hour=20), 50)]
     later = at(0).replace(year=2024, month=6, day=2)
     assert prices_then([(acme.pk, later)])[acme.pk, later].price == 50
 
@@ -56,7 +57,7 @@ def test_the_newest_price_names_its_provider(acme):
 def test_statements_do_not_grow_with_moments(acme, django_assert_num_queries):
     close(acme, "2024-01-01", "10")
     begin = at(0).replace(year=2024, month=1, day=2)
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(3):
         prices_then((acme.pk, begin + timedelta(minutes=number)) for number in range(500))
 
 

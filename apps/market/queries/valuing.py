@@ -13,7 +13,7 @@ from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset, Candle, LatestQuote
 from apps.market.queries.prices import in_force_at
 from apps.market.queries.splits import splits_of
-from apps.market.splits import multiplied
+from apps.market.splits import Splits, multiplied
 
 # A moment whose last close of a day is older than this is looked up among quotes and shorter candles.
 _CLOSE_IS_NEAR = timedelta(days=2)
@@ -49,12 +49,11 @@ def held_prices(asset_ids: Collection[int]) -> dict[int, HeldPrice]:
 
 
 def day_closes(
-    asset_ids: Collection[int], *, since: datetime, until: datetime
+    asset_ids: Collection[int], *, splits: Splits, since: datetime, until: datetime
 ) -> dict[int, list[tuple[datetime, Decimal]]]:
     """Return asset id -> (time of the last quote, its price as it counts now) of each day, oldest first; and the last
-    one before `since`. Three statements."""
+    one before `since`. splits: those of these assets. Two statements."""
     days = Candle.objects.filter(resolution=Candle.Resolution.DAY)
-    splits = splits_of(asset_ids)
     found: dict[int, list[tuple[datetime, Decimal]]] = {}
     # The day of `since` may have ended after it, or before.
     begin = since - timedelta(days=1)
@@ -90,7 +89,8 @@ def prices_then(wanted: Iterable[tuple[int, datetime]]) -> dict[tuple[int, datet
     if not moments:
         return {}
     times = [at for each in moments.values() for at in each]
-    closes = day_closes(list(moments), since=min(times), until=max(times))
+    splits = splits_of(list(moments))
+    closes = day_closes(list(moments), splits=splits, since=min(times), until=max(times))
     found: dict[tuple[int, datetime], HeldPrice] = {}
     left: dict[int, list[datetime]] = {}
     for asset_id, each in moments.items():
@@ -109,7 +109,6 @@ def prices_then(wanted: Iterable[tuple[int, datetime]]) -> dict[tuple[int, datet
             known = found.get((asset_id, asked[asset_id]))
             if known is None or known.at < at:
                 found[asset_id, asked[asset_id]] = HeldPrice(at, price)
-    splits = splits_of(list(moments))
     return {
         (asset_id, at): one._replace(price=_per_unit(one.price, splits.factor(asset_id, epoch_microseconds(at))))
         for (asset_id, at), one in found.items()
