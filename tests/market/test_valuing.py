@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from apps.market.models import Asset, Candle
-from apps.market.queries import day_closes, held_prices, prices_then, rate_assets
+from apps.market.queries import day_closes, held_prices, prices_then, rate_assets, splits_of
 from tests.builders import append_quotes, at, make_feed
 from tests.portfolios.rows import close, quote, split_of
 
@@ -79,7 +79,8 @@ def test_a_price_of_then_is_per_unit_of_then(acme):
     split_of(acme, "2024-06-01")
     moment = at(0).replace(year=2024, month=1, day=2)
     assert prices_then([(acme.pk, moment)])[acme.pk, moment].price == 100
-    assert day_closes([acme.pk], since=moment, until=moment)[acme.pk] == [(moment.replace(day=1, hour=20), 50)]
+    closes = day_closes([acme.pk], splits=splits_of([acme.pk]), since=moment, until=moment)
+    assert closes[acme.pk] == [(moment.replace(day=1, hour=20), 50)]
     later = at(0).replace(year=2024, month=6, day=2)
     assert prices_then([(acme.pk, later)])[acme.pk, later].price == 50
 
@@ -92,8 +93,8 @@ def test_the_newest_price_names_its_provider(acme):
 def test_statements_do_not_grow_with_moments(acme, django_assert_num_queries):
     close(acme, "2024-01-01", "10")
     begin = at(0).replace(year=2024, month=1, day=2)
-    # Three for the closes of days, two for those of nine hours, and one for splits.
-    with django_assert_num_queries(6):
+    # One for splits, two for the closes of days, and one for those of hours.
+    with django_assert_num_queries(4):
         prices_then((acme.pk, begin + timedelta(minutes=number)) for number in range(500))
 
 

@@ -13,7 +13,7 @@ from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset, Candle, LatestQuote
 from apps.market.queries.prices import in_force_at
 from apps.market.queries.splits import splits_of
-from apps.market.splits import multiplied
+from apps.market.splits import Splits, multiplied
 
 _HOUR = timedelta(hours=1)
 # So many candles of hours are read at once.
@@ -52,12 +52,11 @@ def held_prices(asset_ids: Collection[int]) -> dict[int, HeldPrice]:
 
 
 def day_closes(
-    asset_ids: Collection[int], *, since: datetime, until: datetime
+    asset_ids: Collection[int], *, splits: Splits, since: datetime, until: datetime
 ) -> dict[int, list[tuple[datetime, Decimal]]]:
     """Return asset id -> (time of the last quote, its price as it counts now) of each day, oldest first; and the last
-    one before `since`. Three statements."""
+    one before `since`. splits: those of these assets. Two statements."""
     days = Candle.objects.filter(resolution=Candle.Resolution.DAY)
-    splits = splits_of(asset_ids)
     found: dict[int, list[tuple[datetime, Decimal]]] = {}
     # The day of `since` may have ended after it, or before.
     begin = since - timedelta(days=1)
@@ -94,7 +93,8 @@ def prices_then(wanted: Iterable[tuple[int, datetime]]) -> dict[tuple[int, datet
     if not moments:
         return {}
     times = [at for each in moments.values() for at in each]
-    closes = day_closes(list(moments), since=min(times), until=max(times))
+    splits = splits_of(list(moments))
+    closes = day_closes(list(moments), splits=splits, since=min(times), until=max(times))
     found: dict[tuple[int, datetime], HeldPrice] = {}
     for asset_id, each in moments.items():
         days = closes.get(asset_id, [])
@@ -103,15 +103,17 @@ def prices_then(wanted: Iterable[tuple[int, datetime]]) -> dict[tuple[int, datet
             index = bisect_right(ends, at) - 1
             if index >= 0:
                 found[asset_id, at] = HeldPrice(*days[index])
-    hours = _hour_closes((asset_id, at) for asset_id, each in moments.items() for at in each)
+    hours = _hour_closes(((asset_id, at) for asset_id, each in moments.items() for at in each), splits=splits)
     left: dict[int, list[datetime]] = {}
     for asset_id, each in moments.items():
         for at in each:
-            near = [hours[key] for key in _hours_of(asset_id, at) if key in hours and hours[key].at <= at]
-            known = [*near, *([found[asset_id, at]] if (asset_id, at) in found else [])]
-            if known:
-                found[asset_id, at] = max(known, key=lambda one: one.at)
-            if not known or at - found[asset_id, at].at > _CLOSE_IS_NEAR:
+            # Of a day that is not over yet, the close may be newer.
+            for key in _hours_of(asset_id, at):
+                close = hours.get(key)
+                before = found.get((asset_id, at))
+                if close is not None and close.at <= at and (before is None or before.at < close.at):
+                    found[asset_id, at] = close
+            if (asset_id, at) not in found or at - found[asset_id, at].at > _CLOSE_IS_NEAR:
                 left.setdefault(asset_id, []).append(at)
     for number in range(min(max(map(len, left.values()), default=0), _ROUNDS)):
         # The newest first: of older ones, the days are there.
@@ -120,7 +122,6 @@ def prices_then(wanted: Iterable[tuple[int, datetime]]) -> dict[tuple[int, datet
             known = found.get((asset_id, asked[asset_id]))
             if known is None or known.at < at:
                 found[asset_id, asked[asset_id]] = HeldPrice(at, price)
-    splits = splits_of(list(moments))
     return {
         (asset_id, at): one._replace(price=_per_unit(one.price, splits.factor(asset_id, epoch_microseconds(at))))
         for (asset_id, at), one in found.items()
@@ -133,10 +134,10 @@ def _hours_of(asset_id: int, at: datetime) -> list[tuple[int, datetime]]:
     return [(asset_id, hour), (asset_id, hour - _HOUR)]
 
 
-def _hour_closes(wanted: Iterable[tuple[int, datetime]]) -> dict[tuple[int, datetime], HeldPrice]:
-    """Return (asset id, hour) -> its last price as it counts now, for the hours of these moments and those before."""
+def _hour_closes(wanted: Iterable[tuple[int, datetime]], *, splits: Splits) -> dict[tuple[int, datetime], HeldPrice]:
+    """Return (asset id, hour) -> its last price as it counts now, for the hours of these moments and those before.
+    splits: those of these assets."""
     keys = sorted({key for one in wanted for key in _hours_of(*one)})
-    splits = splits_of({asset_id for asset_id, _ in keys})
     found = {}
     for first in range(0, len(keys), _HOURS_AT_ONCE):
         chosen = [(asset_id, Candle.Resolution.HOUR, hour) for asset_id, hour in keys[first : first + _HOURS_AT_ONCE]]
