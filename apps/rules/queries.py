@@ -17,7 +17,7 @@ from apps.rules.engine.entries import Entry, HistoryEntry, QuotesEntry, RuleChan
 from apps.rules.engine.instance import ENDED, ERROR, OPEN, PAUSED, PENDING
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.series import History
-from apps.rules.engine.windows import COARSE, WindowKey, needs_of
+from apps.rules.engine.windows import COARSE, WindowKey, needs_of, sums_prices
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Checkpoint, Rule, RuleState, RuleVersion
 from apps.rules.models import RuleChange as RuleChangeRow
@@ -288,7 +288,8 @@ def history_of(*, feed_id: int, seq: int) -> History:
 
     def read(wanted: Mapping[int, Collection[WindowKey]]) -> Mapping[int, Iterable[PathItem]]:
         needs = {asset_id: needs_of(keys) for asset_id, keys in wanted.items()}
-        return market.stored_path(needs, feed_id=feed_id, up_to_seq=seq, coarse=COARSE)
+        with_sums = any(sums_prices(key) for keys in wanted.values() for key in keys)
+        return market.stored_path(needs, with_sums=with_sums, feed_id=feed_id, up_to_seq=seq, coarse=COARSE)
 
     return read
 

@@ -104,6 +104,7 @@ from apps.market.queries.valuing import (
     prices_then,
     rate_assets,
 )
+from apps.market.queries.worth import Held, worth_changes
 
 __all__ = [
     "BARS_MOST",
@@ -115,6 +116,7 @@ __all__ = [
     "AssetIndex",
     "Bar",
     "ChosenAsset",
+    "Held",
     "HeldPrice",
     "Later",
     "Moment",
@@ -208,4 +210,5 @@ __all__ = [
     "watched_ids",
     "width_of",
     "with_recent_entries",
+    "worth_changes",
 ]
