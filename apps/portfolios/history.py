@@ -64,7 +64,7 @@ class History:
     def days(self, *, since: date, until: date) -> list[Day]:
         """Return the value of each day and its flows. On PostgreSQL, what has no split is summed there."""
         days = [since + timedelta(days=number) for number in range((until - since).days + 1)]
-        if connection.vendor != "postgresql":
+        if not days or connection.vendor != "postgresql":
             return [self.day(day) for day in days]
         split = {key for key in self._held if self._splits.edges(key)}
         self._read_closes(split)
