@@ -94,6 +94,7 @@ class TransactionAdmin(OwnedRows, PageAdmin):
     """A transaction stays in its portfolio. What it was before a correction is kept."""
 
     autocomplete_fields = _ASSETS
+    change_form_before_template = "panel/once.html"
     conditional_fields = {
         **{field: _condition(field) for field in DETAILS if field not in ("event", "asset")},
         "event": "typeof kind == 'undefined' || kind == 'event'",
@@ -121,7 +122,7 @@ class TransactionAdmin(OwnedRows, PageAdmin):
         return "" if row.amount is None else format_plain(row.amount)
 
     def get_fields(self, request: HttpRequest, obj: Transaction | None = None) -> list[str]:
-        return ["portfolio", *SET_BY_PEOPLE, *(["key"] if obj is None else [])]
+        return ["portfolio", *SET_BY_PEOPLE]
 
     def get_form(self, request: HttpRequest, obj: Transaction | None = None, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, **kwargs)

@@ -133,7 +133,7 @@ def _decide(
         paid = [one for one in rows if one.symbol in assets and assets[one.symbol].pk == asset_id]
         why = _contradiction(paid, [(at, quantity) for at, asset, quantity in held if asset == asset_id], day)
         if asset_id in waiting:
-            why = "no ratio follows before the earlier split of it is recorded. Confirm that one first."
+            why = "no ratio follows before the earlier split of it is confirmed, or recorded by hand."
         if why is None and ratio is not None:
             named = (group[0].symbol, group[0].name, day, [one.row for one in group])
             is_confirmed = key_of(group[0].row, ratio) in confirmed

@@ -1,5 +1,6 @@
 """The pages of portfolios and of their transactions."""
 
+import re
 from decimal import Decimal
 
 import pytest
@@ -291,6 +292,13 @@ def test_a_form_without_a_key_of_ours_records_nothing(client, savings, acme):
     [why] = errors_of(add(client, savings, acme, key="x"))["__all__"]
     assert why.startswith("This form is too old.")
     assert not Transaction.objects.exists()
+
+
+def test_the_key_of_a_form_is_in_it_and_in_no_row_of_fields(client, savings):
+    text = client.get(reverse("admin:portfolios_transaction_add")).text
+    assert (text.count('name="key"'), 'for="id_key"' in text) == (1, False)
+    [within] = re.findall(r'<form[^>]* id="transaction_form".*?</form>', text, re.DOTALL)
+    assert 'name="key"' in within
 
 
 def test_a_correction_has_no_key_and_is_logged_with_what_it_changed(client, savings, acme):

@@ -121,7 +121,7 @@ def test_two_splits_are_confirmed_one_after_the_other(savings):
     first = SPLIT.replace("100", "50").replace("02/05", "02/02")
     keys, why = found(savings, SPLIT, first)
     assert keys == ["2:2:1"]
-    assert why[1] == "Desdobro: no ratio follows before the earlier split of it is recorded. Confirm that one first."
+    assert why[1] == "Desdobro: no ratio follows before the earlier split of it is confirmed, or recorded by hand."
     assert found(savings, SPLIT, first, confirmed=keys)[0] == ["2:2:1", "1:2:1"]
     # Without the first one, the ratio of the second would be 3 for 1.
     assert (imported(savings, SPLIT, first, confirmed=["1:3:1", "1:2:1"]), splits()) == (0, [])

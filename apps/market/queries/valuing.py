@@ -16,8 +16,8 @@ from apps.market.queries.splits import splits_of
 from apps.market.splits import Splits, multiplied
 
 _HOUR = timedelta(hours=1)
-# So many candles of hours are read at once.
-_HOURS_AT_ONCE = 250
+# The candles of so many hours are read at once.
+_HOURS_AT_ONCE = 500
 # A moment whose last close is older than this is looked up among quotes and shorter candles.
 _CLOSE_IS_NEAR = timedelta(days=2)
 # How often they are asked, each time for one moment of every asset.
@@ -137,13 +137,19 @@ def _hours_of(asset_id: int, at: datetime) -> list[tuple[int, datetime]]:
 def _hour_closes(wanted: Iterable[tuple[int, datetime]], *, splits: Splits) -> dict[tuple[int, datetime], HeldPrice]:
     """Return (asset id, hour) -> its last price as it counts now, for the hours of these moments and those before.
     splits: those of these assets."""
-    keys = sorted({key for one in wanted for key in _hours_of(*one)})
-    found = {}
-    for first in range(0, len(keys), _HOURS_AT_ONCE):
-        chosen = [(asset_id, Candle.Resolution.HOUR, hour) for asset_id, hour in keys[first : first + _HOURS_AT_ONCE]]
-        rows = Candle.objects.filter(pk__in=chosen).order_by()
+    of_hour: dict[datetime, set[int]] = {}
+    for one in wanted:
+        for asset_id, hour in _hours_of(*one):
+            of_hour.setdefault(hour, set()).add(asset_id)
+    hours, found = sorted(of_hour), {}
+    for first in range(0, len(hours), _HOURS_AT_ONCE):
+        chosen = hours[first : first + _HOURS_AT_ONCE]
+        # Mostly they are exchange rates, of which each hour needs all.
+        assets = set().union(*(of_hour[hour] for hour in chosen))
+        rows = Candle.objects.filter(asset__in=assets, resolution=Candle.Resolution.HOUR, at__in=chosen).order_by()
         for asset_id, hour, at, close in rows.values_list("asset_id", "at", "last_at", "close"):
-            found[asset_id, hour] = HeldPrice(at, splits.price(asset_id, at, close))
+            if asset_id in of_hour[hour]:
+                found[asset_id, hour] = HeldPrice(at, splits.price(asset_id, at, close))
     return found
 
 
