@@ -4,6 +4,7 @@ What one of them needs beyond that is done for it alone, after the others: so no
 loses more than time. Each feed keeps its log, its lease and its evaluation cursor.
 """
 
+import time
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -59,23 +60,34 @@ def _fetch_alone(one: Due, asked: sources.Round | None, *, now: datetime, redeli
 
 
 def evaluate_together(feed_ids: Sequence[int]) -> list[int]:
-    """Evaluate the next pending entry of each of these feeds, those that change nothing in one transaction, dispatch
-    the evaluation of feeds with further ones, and return the channels with notifications that are due.
+    """Evaluate the pending entries of these feeds in rounds, of each feed the next one, those that change nothing in
+    one transaction; return the channels with notifications that are due.
 
-    A feed with an entry of many quotes, a change of rules, or an engine that must be rebuilt is evaluated by a message
-    of its own.
+    A feed whose next entry has many quotes, is a change of rules, or needs an engine that must be rebuilt is evaluated
+    by a message of its own, and so are those that are left when the time is up.
     """
-    began_at = timezone.now()
-    # feed id -> the events of its entry, for those that are evaluated.
-    evaluated: dict[int, list[AlertEvent]] = {}
-    locked: set[int] = set(feed_ids)
-    with flow.stopping_no_other("feeds not evaluated together", feeds=list(feed_ids)):
-        locked = _evaluate_few(feed_ids, evaluated)
-    for feed_id in market_queries.feeds_with_pending(locked):
+    began_at, until = timezone.now(), time.monotonic() + flow.EVALUATE_AT_MOST_SECONDS
+    # feed id -> the events of its entries, for those of which an entry was evaluated.
+    events: dict[int, list[AlertEvent]] = {}
+    alone: set[int] = set()
+    waiting, entries = list(feed_ids), 0
+    while waiting:
+        evaluated: dict[int, list[AlertEvent]] = {}
+        locked = set(waiting)
+        with flow.stopping_no_other("feeds not evaluated together", feeds=waiting):
+            locked = _evaluate_few(waiting, evaluated)
+        for feed_id, made in evaluated.items():
+            events.setdefault(feed_id, []).extend(made)
+        entries += len(evaluated)
+        pending = market_queries.feeds_with_pending(locked)
+        waiting = [feed_id for feed_id in pending if feed_id in evaluated and time.monotonic() < until]
+        alone.update(pending)
+        alone.difference_update(waiting)
+    for feed_id in sorted(alone):
         flow.evaluate_soon(feed_id=feed_id)
-    trace_run(feed_ids=feed_ids, entries=len(evaluated), began_at=began_at)
+    trace_run(feed_ids=feed_ids, entries=entries, began_at=began_at)
     # As for one feed: of those of which nothing was pending, the message may have come again.
-    looked_at = [feed_id for feed_id in feed_ids if evaluated.get(feed_id, True)]
+    looked_at = [feed_id for feed_id in feed_ids if events.get(feed_id, True)]
     return notify_queries.channels_to_plan(now=timezone.now(), feed_ids=looked_at) if looked_at else []
 
 

@@ -317,6 +317,23 @@ def test_the_recording_of_alerts_that_fails_costs_a_rebuild_of_that_feed_alone(m
     assert rows() == expected
 
 
+@pytest.mark.parametrize(("seconds", "is_in_time"), [(20, True), (-1, False)])
+def test_several_entries_that_wait_are_evaluated_in_rounds_until_the_time_is_up(seconds, is_in_time, sent, monkeypatch):
+    monkeypatch.setattr(flow, "EVALUATE_AT_MOST_SECONDS", seconds)
+    feeds = [make_feed(number) for number in range(3)]
+    for slot in range(2):
+        fetch(feeds, slot)
+        for feed in feeds:
+            flow.evaluate_pending(feed_id=feed.pk)
+    for slot in range(2, 5):
+        fetch(feeds, slot)
+    sent.clear()
+    evaluate(feeds)
+
+    assert sent == ([] if is_in_time else [("evaluate_rules", [feed.pk]) for feed in feeds])
+    assert set(EvaluationCursor.objects.values_list("seq", flat=True)) == {5 if is_in_time else 3}
+
+
 def test_who_does_not_get_one_lock_evaluates_the_others():
     feeds = [make_feed(number) for number in range(3)]
     for slot in range(2):
