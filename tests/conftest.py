@@ -13,6 +13,7 @@ from apps.api import rates
 from apps.api.graphql import limits
 from apps.market import cache, partitions
 from apps.rules import services as rules
+from tests import first_rows
 from tests.portfolios.rows import make_asset, make_portfolio
 
 # How long an example takes depends on what else the machine does; `make bench` is where speed is measured. The same
@@ -44,6 +45,13 @@ def _find_static_files_once():
         middleware.files.update(found)
 
     WhiteNoiseMiddleware.add_files_from_finders = add
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """Make the database as pytest-django does, and note what is in it at first."""
+    with django_db_blocker.unblock():
+        first_rows.remember()
 
 
 def forget_all():
