@@ -1,5 +1,6 @@
 """Fixtures that every test shares."""
 
+import gc
 import os
 
 import pytest
@@ -32,6 +33,12 @@ def pytest_configure(config):
     if hasattr(config, "workerinput") and settings.REDIS_URL:
         url, _, database = settings.REDIS_URL.rpartition("/")
         settings.REDIS_URL = f"{url}/{int(database) - int(config.workerinput['workerid'].removeprefix('gw'))}"
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector what stays to the end: the modules of the project, of the tests, of the libraries."""
+    gc.collect()
+    gc.freeze()
 
 
 def _find_static_files_once():
