@@ -62,8 +62,9 @@ class ImportFileAdmin(OwnedRows, ReadOnlyAdmin):
             ["rows that can be recorded", len(read.rows)],
             ["rows that are wrong", len(read.errors)],
             ["rows that are left out", len(read.left_out)],
-            ["accounts", ", ".join(sorted({one.account for one in read.rows if one.account})) or "none named"],
-            ["assets", len({one.symbol for one in read.rows if one.symbol})],
+            ["splits to confirm", len(read.splits)],
+            ["accounts", ", ".join(sorted(read.accounts() - {""})) or "none named"],
+            ["assets", len(read.symbols())],
         ]
         tables = [Table(title="As it is read", headers=["what", "value"], rows=counts, empty="")]
         wrong = [[one.row or "", one.message] for one in read.errors[:ERRORS_MOST]]

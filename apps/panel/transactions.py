@@ -1,5 +1,6 @@
 """The owners' pages: transactions of portfolios, each with the history of its corrections."""
 
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -12,7 +13,7 @@ from django.utils import timezone
 
 from apps.market.queries import assets_seen_by
 from apps.panel.kit.owned import OwnedRows
-from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table
+from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, admin_address
 from apps.panel.silences import RowField
 from apps.portfolios.corrections import corrections_of, describe_refusal
 from apps.portfolios.domain.transactions import DETAILS, Event, Kind, fields_of
@@ -24,6 +25,7 @@ from apps.portfolios.services import (
     delete_transactions,
     record_transactions,
 )
+from apps.site.once import SENT_BEFORE, FormRefused, OnceForm, create_once
 from apps.wording import format_plain
 from apps.zones import in_zone
 
@@ -33,19 +35,30 @@ SET_BY_PEOPLE = [
     *("to_portfolio", "to_asset", "numerator", "denominator", "cost_share", "notes", "group_id", "external_id"),
 ]
 _ASSETS = ["asset", "to_asset", "fee_asset"]
+# What a browser sends beside the fields; what Django adds of its own begins with "_".
+_BESIDE = ("key", "csrfmiddlewaretoken")
 
 
-class TransactionForm(forms.ModelForm):
+class TransactionForm(OnceForm, forms.ModelForm):
     """A transaction that is tried before it is recorded, so that what is wrong stands beside its field.
 
-    user: who writes, set by the page.
+    user, refusal: who writes, and why the form does not count, set by the page.
     """
 
     user: Any
+    refusal = ""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk is not None:
+            # To correct twice is to correct once.
+            del self.fields["key"]
 
     def clean(self) -> dict[str, Any]:
         # The constraints of the database say the same in other words, so they are not asked.
         cleaned: dict[str, Any] = self.cleaned_data
+        if self.refusal:
+            self.refuse_once(self.refusal)
         if self.errors:
             return cleaned
         try:
@@ -81,6 +94,7 @@ class TransactionAdmin(OwnedRows, PageAdmin):
     """A transaction stays in its portfolio. What it was before a correction is kept."""
 
     autocomplete_fields = _ASSETS
+    change_form_before_template = "panel/once.html"
     conditional_fields = {
         **{field: _condition(field) for field in DETAILS if field not in ("event", "asset")},
         "event": "typeof kind == 'undefined' || kind == 'event'",
@@ -112,7 +126,7 @@ class TransactionAdmin(OwnedRows, PageAdmin):
 
     def get_form(self, request: HttpRequest, obj: Transaction | None = None, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, **kwargs)
-        form.user = request.user
+        form.user, form.refusal = request.user, getattr(request, "refusal", "")
         if "portfolio" in form.base_fields:
             form.base_fields["portfolio"].disabled = obj is not None
         return form
@@ -124,9 +138,43 @@ class TransactionAdmin(OwnedRows, PageAdmin):
             kwargs["queryset"] = portfolios_seen_by(request.user)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        answer = partial(self._answer, request, object_id, form_url, extra_context)
+        if object_id is not None or request.method != "POST":
+            return answer()
+        answers: list[HttpResponse] = []
+
+        def create() -> Transaction | None:
+            request.recorded = None  # type: ignore[attr-defined]
+            answers.append(answer())
+            return request.recorded  # type: ignore[attr-defined, no-any-return]
+
+        sent = {name: texts for name, texts in request.POST.lists() if name not in _BESIDE and not name.startswith("_")}
+        given = {"key": request.POST.get("key", ""), "content": [TransactionForm.__name__, "admin", sent]}
         try:
-            return super().changeform_view(request, *args, **kwargs)
+            created = create_once(request.user, **given, create=create)  # type: ignore[arg-type]
+        except FormRefused as refused:
+            request.refusal = str(refused)  # type: ignore[attr-defined]
+            return answer()
+        if created is None or created.is_new:
+            return answers[0]
+        self.say_done(request, SENT_BEFORE)
+        return self._after_again(request, created.id)
+
+    def _after_again(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Return the way to the page to which the form led when it was sent first."""
+        if "_addanother" in request.POST:
+            return HttpResponseRedirect(request.path)
+        row = self.get_queryset(request).filter(pk=pk).first()
+        if "_continue" in request.POST and row is not None:
+            return HttpResponseRedirect(reverse(admin_address(row, "change"), args=[pk]))
+        return self.response_post_save_add(request, row)
+
+    def _answer(self, request: HttpRequest, *args: Any) -> HttpResponse:
+        try:
+            return super().changeform_view(request, *args)
         except TransactionsRefused as error:
             # Something else was recorded between the trial and this.
             self.say_refused(request, f"Nothing is saved. {error.refusals[0].message}")
@@ -139,6 +187,7 @@ class TransactionAdmin(OwnedRows, PageAdmin):
         else:
             [made] = record_transactions(portfolio=obj.portfolio, rows=[columns], now=now)
             obj.pk, obj.day = made.pk, made.day
+            request.recorded = made  # type: ignore[attr-defined]
 
     def has_delete_permission(self, request: HttpRequest, obj: Transaction | None = None) -> bool:
         # One at a time. None stands for many at once.

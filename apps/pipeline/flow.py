@@ -50,8 +50,11 @@ from apps.portfolios.reconciling import reconciled_portfolios
 from apps.portfolios.series import portfolios_behind_splits
 from apps.portfolios.services import refresh
 from apps.rules import services as rules
+from apps.rules.engine.engine import Engine
+from apps.rules.engine.instance import Evaluation
 from apps.sources import services as sources
-from apps.sources.queries import backfills_due
+from apps.sources.queries import backfills_due, feeds_fetched_together
+from apps.sources.services import Due
 from apps.totals import added
 from apps.tracing import new_trace_id
 
@@ -59,6 +62,8 @@ logger = logging.getLogger(__name__)
 
 # Work that nobody has started after this long has probably lost its message; the sweep sends another.
 BEHIND = timedelta(seconds=10)
+# Feeds whose slots travel in one message. More save little, and let more feeds wait for each other.
+TOGETHER_AT_MOST = 10
 EVALUATE_AT_MOST_SECONDS = 20
 DERIVE_AT_MOST_SECONDS = 20
 ALERTS_LOGGED = 20
@@ -71,12 +76,20 @@ PRUNE_AT_MOST_SECONDS = 20
 BACKTESTS_AT_MOST = 1 if settings.EMBEDDED else None
 
 
-def _fetch(feed_id: int, slot: datetime, trace_id: str) -> Signature:
-    return signature("pipeline.fetch_quotes", (feed_id, slot.isoformat(), trace_id), immutable=True, queue=FETCHES)
+def _fetch(due: Due, beside: Sequence[Due]) -> Signature:
+    first, *others = ((one.feed_id, one.slot.isoformat(), one.trace_id) for one in (due, *beside))
+    return signature("pipeline.fetch_quotes", first, _beside(others), immutable=True, queue=FETCHES)
 
 
-def _evaluate(feed_id: int) -> Signature:
-    return signature("pipeline.evaluate_rules", (feed_id,), immutable=True, queue=analysis_queue(feed_id))
+def _evaluate(feed_id: int, beside: Sequence[int] = ()) -> Signature:
+    queue = analysis_queue(feed_id)
+    return signature("pipeline.evaluate_rules", (feed_id,), _beside(beside), immutable=True, queue=queue)
+
+
+def _beside(others: Sequence[Any]) -> dict[str, Any]:
+    """Return the named argument of a task that does the same for others. A worker of the last version passes over it,
+    and they come again."""
+    return {"beside": list(others)} if others else {}
 
 
 def _derive(feed_id: int) -> Signature:
@@ -101,9 +114,11 @@ def _backfill(backfill_id: int) -> Signature:
     return signature("pipeline.backfill", (backfill_id,), immutable=True, queue=FETCHES)
 
 
-def start_chain(*, feed_id: int, slot: datetime, trace_id: str) -> None:
-    """Dispatch the chain of one feed: fetch, evaluate, notify."""
-    chain(_fetch(feed_id, slot, trace_id), _evaluate(feed_id), _notify()).apply_async()
+def start_chain(due: Due, *beside: Due) -> None:
+    """Dispatch the chain of one feed, or of several of one shard that are fetched and evaluated together: fetch,
+    evaluate, notify."""
+    others = [one.feed_id for one in beside]
+    chain(_fetch(due, beside), _evaluate(due.feed_id, others), _notify()).apply_async()
 
 
 def start_due() -> None:
@@ -123,24 +138,38 @@ def start_due() -> None:
 def start_due_feeds() -> list[int]:
     """Dispatch the chain of every feed that is due, and return the feeds' ids."""
     began_at = timezone.now()
-    due = sources.claim_due_feeds(now=began_at)
-    for feed_id, slot in due:
-        trace_id = new_trace_id()
-        start_chain(feed_id=feed_id, slot=slot, trace_id=trace_id)
-        trace_tick(trace_id=trace_id, feed_id=feed_id, slot=slot, began_at=began_at)
-    return [feed_id for feed_id, _ in due]
+    due = [Due(feed_id, slot, new_trace_id()) for feed_id, slot in sources.claim_due_feeds(now=began_at)]
+    for group in _groups(due):
+        start_chain(*group)
+        for feed_id, slot, trace_id in group:
+            trace_tick(trace_id=trace_id, feed_id=feed_id, slot=slot, began_at=began_at)
+    return [one.feed_id for one in due]
 
 
-def evaluate_soon(*, feed_id: int) -> None:
-    """Dispatch the evaluation of a feed whose log has grown. If the message cannot be sent, the next tick or sweep
-    sends it."""
-    _dispatch(chain(_evaluate(feed_id), _notify()))
+def _groups(due: Sequence[Due]) -> Iterator[Sequence[Due]]:
+    """Give these slots again: those of feeds that may be fetched together in groups of one shard, the others one by
+    one."""
+    together = feeds_fetched_together(one.feed_id for one in due)
+    of_queue: dict[str, list[Due]] = {}
+    for one in due:
+        if one.feed_id in together:
+            of_queue.setdefault(analysis_queue(one.feed_id), []).append(one)
+        else:
+            yield [one]
+    for those in of_queue.values():
+        yield from (those[first : first + TOGETHER_AT_MOST] for first in range(0, len(those), TOGETHER_AT_MOST))
 
 
-def derive_soon(*, feed_id: int) -> None:
-    """Dispatch the derivation of each feed that has this one among those of its legs. If a message cannot be sent, the
-    next tick sends it."""
-    for derived_id in feeds_made_of(feed_id):
+def evaluate_soon(*, feed_id: int, beside: Sequence[int] = ()) -> None:
+    """Dispatch the evaluation of a feed whose log has grown, and of others of its shard. If the message cannot be sent,
+    the next tick or sweep sends it."""
+    _dispatch(chain(_evaluate(feed_id, beside), _notify()))
+
+
+def derive_soon(*feed_ids: int) -> None:
+    """Dispatch the derivation of each feed that has one of these among those of its legs. If a message cannot be sent,
+    the next tick sends it."""
+    for derived_id in feeds_made_of(*feed_ids):
         _dispatch(_derive(derived_id))
 
 
@@ -156,7 +185,7 @@ def derive_quotes(*, feed_id: int) -> int:
             break
     if entries:
         evaluate_soon(feed_id=feed_id)
-        derive_soon(feed_id=feed_id)
+        derive_soon(feed_id)
     return entries
 
 
@@ -177,16 +206,22 @@ def evaluate_pending(*, feed_id: int) -> list[int]:
             # A long backlog is evaluated in turns with the other feeds of the shard.
             chain(_evaluate(feed_id), _notify()).apply_async()
             break
-    trace_run(feed_id=feed_id, entries=entries, began_at=began_at)
+    trace_run(feed_ids=[feed_id], entries=entries, began_at=began_at)
     if entries and not events:
         # Most entries change nothing. Older notifications that have become due are looked for by each tick.
         return []
-    return notify_queries.channels_to_plan(now=timezone.now(), feed_id=feed_id)
+    return notify_queries.channels_to_plan(now=timezone.now(), feed_ids=[feed_id])
 
 
-def evaluate_next(*, feed_id: int, recorded: list[AlertEvent] | None = None) -> bool | None:
+def evaluate_next(
+    *,
+    feed_id: int,
+    recorded: list[AlertEvent] | None = None,
+    evaluated: tuple[Engine, Evaluation] | None = None,
+) -> bool | None:
     """Evaluate the next pending entry in its own transaction. False: nothing is pending. None: another worker holds the
-    lock. recorded: the events of alerts are added to it."""
+    lock. recorded: the events of alerts are added to it. evaluated: the feed's engine where it has read that entry
+    already, with what changed, if the entry is still the next."""
     engine = None
     began_at = timezone.now()
     with transaction.atomic(), ExitStack() as facts:
@@ -195,8 +230,12 @@ def evaluate_next(*, feed_id: int, recorded: list[AlertEvent] | None = None) -> 
             entry = pending.entry
             named = spans.named(entry.trace_id, span_of_evaluation(entry.trace_id, feed_id, entry.seq))
             facts.enter_context(bound_contextvars(feed=feed_id, entry=entry.seq, **named))
-            engine = rules.take_engine(feed_id=feed_id, seq=pending.seq)
-            evaluation = rules.evaluate(entry=entry, engine=engine)
+            if evaluated is not None and evaluated[0].seq == entry.seq:
+                engine, evaluation = evaluated
+                rules.record(entry=entry, engine=engine, evaluation=evaluation)
+            else:
+                engine = rules.take_engine(feed_id=feed_id, seq=pending.seq)
+                evaluation = rules.evaluate(entry=entry, engine=engine)
             events = record_episodes(entry=entry, transitions=evaluation.transitions) + record_corrections(entry)
             notify.enqueue(events, now=timezone.now())
             at = timezone.now()
@@ -238,13 +277,13 @@ def _plan(channel_id: int, *, now: datetime) -> bool:
     A channel that cannot be planned, for example because a lock is held too long, does not stop the others; the next
     tick tries again.
     """
-    with _stopping_no_other("channel not planned", channel=channel_id):
+    with stopping_no_other("channel not planned", channel=channel_id):
         return notify.plan(channel_id=channel_id, now=now) is Decision.SEND
     return False
 
 
 @contextmanager
-def _stopping_no_other(text: str, **facts: object) -> Iterator[None]:
+def stopping_no_other(text: str, **facts: object) -> Iterator[None]:
     """Log what goes wrong with one of many, so that the others go on. A lost connection or the end of the task's time
     concerns all of them, and is raised."""
     try:
@@ -365,7 +404,7 @@ def roll_up() -> None:
 
 def _roll_up(feed_id: int) -> bool:
     """Roll up the next piece of a feed, and return whether more is left. A feed that fails does not stop the others."""
-    with _stopping_no_other("roll-up failed", feed=feed_id):
+    with stopping_no_other("roll-up failed", feed=feed_id):
         return market.roll_up(feed_id=feed_id)
     return False
 
@@ -401,7 +440,7 @@ def _for_each_portfolio(portfolio_ids: Iterable[int], work: Callable[..., None])
     for portfolio_id in portfolio_ids:
         if time.monotonic() > until:
             return
-        with _stopping_no_other("portfolio failed", portfolio=portfolio_id, work=work.__name__):
+        with stopping_no_other("portfolio failed", portfolio=portfolio_id, work=work.__name__):
             work(portfolio_id=portfolio_id, now=timezone.now())
 
 

@@ -1,6 +1,7 @@
 """The Celery tasks. Each calls one function of flow.py or of a service."""
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 
 from celery import Task, shared_task
@@ -9,9 +10,10 @@ from structlog.contextvars import bound_contextvars
 
 from apps import spans
 from apps.backtests import services as runs
-from apps.pipeline import flow, liveness
+from apps.pipeline import flow, liveness, together
 from apps.pipeline.traces import span_of_fetch, trace_fetch
 from apps.sources import services as sources
+from apps.sources.services import Due
 from apps.tracing import new_trace_id
 
 
@@ -22,16 +24,24 @@ def tick() -> None:
 
 
 @shared_task(name="pipeline.fetch_quotes", bind=True)
-def fetch_quotes(self: Task, feed_id: int, slot: str, trace_id: str) -> None:
-    """Fetch one slot of one feed and append it to the feed's log."""
+def fetch_quotes(
+    self: Task, feed_id: int, slot: str, trace_id: str, beside: Sequence[tuple[int, str, str]] = ()
+) -> None:
+    """Fetch one slot of one feed and append it to the feed's log. beside: (feed id, slot, trace id) of others that are
+    fetched with it."""
     now = timezone.now()
-    which = {"feed_id": feed_id, "slot": datetime.fromisoformat(slot), "trace_id": trace_id}
     redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
+    if beside:
+        slots = ((feed_id, slot, trace_id), *beside)
+        due = [Due(one_id, datetime.fromisoformat(at), trace) for one_id, at, trace in slots]
+        together.fetch_together(due, now=now, redelivered=redelivered)
+        return
+    which = {"feed_id": feed_id, "slot": datetime.fromisoformat(slot), "trace_id": trace_id}
     named = spans.named(trace_id, span_of_fetch(trace_id))
     with bound_contextvars(feed=feed_id, **named), spans.collected(trace_id) as steps:
         entry = sources.fetch(**which, now=now)
     trace_fetch(entry, **which, began_at=now, steps=steps, redelivered=redelivered)
-    flow.derive_soon(feed_id=feed_id)
+    flow.derive_soon(feed_id)
 
 
 @shared_task(name="pipeline.derive_quotes")
@@ -44,9 +54,10 @@ def derive_quotes(feed_id: int) -> None:
 # No soft limit: its exception would be raised inside the engine, which takes it for an error of the rule that is being
 # evaluated. The hard limit covers the rebuild of a large feed; evaluating itself stops after some seconds.
 @shared_task(name="pipeline.evaluate_rules", bind=True, soft_time_limit=0, time_limit=600)
-def evaluate_rules(self: Task, feed_id: int) -> list[int]:
-    """Evaluate the pending entries of the feed's log, and return the channels with due notifications."""
-    channel_ids = flow.evaluate_pending(feed_id=feed_id)
+def evaluate_rules(self: Task, feed_id: int, beside: Sequence[int] = ()) -> list[int]:
+    """Evaluate the pending entries of the feed's log, and return the channels with due notifications. beside: other
+    feeds that are evaluated with it."""
+    channel_ids = together.evaluate_together([feed_id, *beside]) if beside else flow.evaluate_pending(feed_id=feed_id)
     # Without due notifications the chain ends here: most entries change nothing.
     self.request.chain = self.request.chain if channel_ids else None
     return channel_ids

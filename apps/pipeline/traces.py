@@ -122,7 +122,7 @@ def trace_evaluation(entry: FeedEntry, events: Sequence[AlertEvent], *, began_at
     )
 
 
-def trace_run(*, feed_id: int, entries: int, began_at: datetime) -> None:
+def trace_run(*, feed_ids: Sequence[int], entries: int, began_at: datetime) -> None:
     """Record that the task under way has evaluated so many pending entries, whichever it was dispatched for: a trace of
     its own, to which their evaluations are linked. One that evaluated nothing is no span."""
     run = _run_of_task() if entries else None
@@ -136,7 +136,8 @@ def trace_run(*, feed_id: int, entries: int, began_at: datetime) -> None:
         parent=None,
         began_at=began_at,
         ended_at=timezone.now(),
-        attributes={"feed": label_of(feed_id), "entries": entries},
+        attributes=({"feed": label_of(*feed_ids)} if len(feed_ids) == 1 else {"feeds": len(feed_ids)})
+        | {"entries": entries},
     )
 
 

@@ -1,9 +1,9 @@
 """Transactions of files, recorded once."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from django.contrib.auth.models import AbstractBaseUser
@@ -13,8 +13,10 @@ from django.db.models import Q
 from apps.market.models import Asset
 from apps.market.queries import assets_named
 from apps.portfolios.domain.files import read_activities
-from apps.portfolios.domain.tables import ASSET_COLUMNS, Activities, Activity, FileRefused, RowError
+from apps.portfolios.domain.tables import Activities, Activity, FileRefused, RowError
 from apps.portfolios.domain.transactions import CASH_KINDS
+from apps.portfolios.file_rows import columns_of
+from apps.portfolios.file_splits import confirm_splits
 from apps.portfolios.models import ImportFile, Portfolio
 from apps.portfolios.queries import known_ids, portfolios_of
 from apps.portfolios.services import TransactionsRefused, record_transactions
@@ -105,7 +107,7 @@ def _import(
         # A row may be several transactions.
         errors += dict.fromkeys(missing)
         return Imported(portfolio, 0, 0, 0)
-    columns = [_columns(one, portfolio, assets=assets, portfolios=named) for one in new]
+    columns = [columns_of(one, portfolio, assets=assets, portfolios=named) for one in new]
     try:
         record_transactions(portfolio=portfolio, rows=columns, now=now)
     except TransactionsRefused as error:
@@ -116,33 +118,30 @@ def _import(
     return Imported(portfolio, len(new), len(known), len(rows) - len(kept))
 
 
-def _columns(
-    one: Activity, portfolio: Portfolio, *, assets: Mapping[str, Asset], portfolios: Mapping[str, Portfolio]
-) -> dict[str, Any]:
-    """Return the columns of a transaction of a portfolio, with the rows that the file names."""
-    named = {name: assets[one.columns[name]] for name in ASSET_COLUMNS if name in one.columns}
-    if "to_portfolio" in one.columns:
-        named["to_portfolio"] = portfolios[one.columns["to_portfolio"]]
-    if one.rate_into not in ("", portfolio.base_currency):
-        named["rate"] = None
-    return one.columns | named | ({"asset_id": assets[one.symbol].pk} if one.symbol else {})
-
-
 def import_activities(
-    *, portfolio: Portfolio, read: Activities, account: str | None = None, now: datetime, dry_run: bool = False
-) -> Imported:
-    """Record the rows of a file in one portfolio, all or none. account: only those of it. Raises ImportRefused."""
-    accounts = {one.account for one in read.rows if account in (None, one.account)}
-    assets = assets_named({symbol for one in read.rows for symbol in one.symbols()}, owner_id=portfolio.owner_id)
+    *,
+    portfolio: Portfolio,
+    read: Activities,
+    account: str | None = None,
+    confirmed: Collection[str] = (),
+    now: datetime,
+    dry_run: bool = False,
+) -> tuple[Imported, Activities]:
+    """Record the rows of a file in one portfolio, all or none; return that, and the file as `confirm_splits` returns
+    it. account: only those of it; confirmed: which of its splits count. Raises ImportRefused."""
+    accounts = {one for one in read.accounts() if account in (None, one)}
+    assets = assets_named(read.symbols(), owner_id=portfolio.owner_id)
     given = {"portfolios": dict.fromkeys(accounts, portfolio), "assets": assets}
-    done = import_rows(read=read, **given, now=now, dry_run=dry_run)
-    return done[0] if done else Imported(portfolio, 0, 0, 0)
+    with transaction.atomic():
+        read, _ = confirm_splits(read, **given, confirmed=confirmed, now=now)
+        done = import_rows(read=read, **given, now=now, dry_run=dry_run)
+    return done[0] if done else Imported(portfolio, 0, 0, 0), read
 
 
 def read_file(content: bytes) -> Activities:
     """Return the transactions of a file that somebody sends. Raises FileRefused."""
     read = read_activities(content)
-    if len({one.account for one in read.rows}) > ACCOUNTS_MOST:
+    if len(read.accounts()) > ACCOUNTS_MOST:
         raise FileRefused(f"The file has more than {ACCOUNTS_MOST} accounts; split it.")
     return read
 

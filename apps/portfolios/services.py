@@ -162,7 +162,7 @@ def record_transactions(
         return []
     with transaction.atomic():
         linked = lock_portfolios(portfolio)
-        made = [_cleaned(Row(portfolio=linked[portfolio.pk], **columns)) for columns in rows]
+        made = [cleaned(Row(portfolio=linked[portfolio.pk], **columns)) for columns in rows]
         _refuse_wrong(made, keys=range(1, len(made) + 1), linked=linked, now=now)
         _refuse_known(made)
         insert(made)
@@ -185,7 +185,7 @@ def correct_transaction(
         before, group = queries.document_of(stored), _group(row.portfolio)
         for name, value in columns.items():
             setattr(stored, name, value)
-        _cleaned(stored)
+        cleaned(stored)
         if queries.document_of(stored) == before:
             return stored
         _refuse_wrong([stored], keys=[1], linked=linked, now=now)
@@ -296,7 +296,7 @@ def _linked(portfolio: Portfolio) -> dict[int, Portfolio]:
     return {one.pk: one for one in queries.portfolios_of(portfolio.owner_id) if one.pk in group}
 
 
-def _cleaned(row: Row) -> Row:
+def cleaned(row: Row) -> Row:
     """Return the row with its day, and at 12:00 UTC where it has only a date."""
     row.fee, row.tax = row.fee or Decimal(0), row.tax or Decimal(0)
     if row.at is not None:

@@ -17,7 +17,7 @@ from apps.rules.engine.entries import Entry, HistoryEntry, QuotesEntry, RuleChan
 from apps.rules.engine.instance import ENDED, ERROR, OPEN, PAUSED, PENDING
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.series import History
-from apps.rules.engine.windows import COARSE, WindowKey, needs_of
+from apps.rules.engine.windows import COARSE, WindowKey, needs_of, sums_prices
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Checkpoint, Rule, RuleState, RuleVersion
 from apps.rules.models import RuleChange as RuleChangeRow
@@ -200,6 +200,11 @@ def entry_of(entry: FeedEntry) -> Entry:
     return RulesEntry(entry.seq, as_of, _changes_of([entry], None, {}).get(entry.pk, []))
 
 
+def entries_of(entries: Sequence[FeedEntry]) -> Iterator[Entry]:
+    """Give entries of the logs of several feeds as `entry_of` gives them; a few statements for all of them."""
+    return _entries_of(entries, None, {})
+
+
 def entries(
     *, feed_id: int, after_seq: int, up_to_seq: int, asset_ids: Collection[int] | None = None
 ) -> Iterator[Entry]:
@@ -283,7 +288,8 @@ def history_of(*, feed_id: int, seq: int) -> History:
 
     def read(wanted: Mapping[int, Collection[WindowKey]]) -> Mapping[int, Iterable[PathItem]]:
         needs = {asset_id: needs_of(keys) for asset_id, keys in wanted.items()}
-        return market.stored_path(needs, feed_id=feed_id, up_to_seq=seq, coarse=COARSE)
+        with_sums = any(sums_prices(key) for keys in wanted.values() for key in keys)
+        return market.stored_path(needs, with_sums=with_sums, feed_id=feed_id, up_to_seq=seq, coarse=COARSE)
 
     return read
 

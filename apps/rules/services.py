@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_EVERY = timedelta(minutes=1)
 CHECKPOINT_ENTRIES = 1_000
 PRUNED_AT_ONCE = 10_000
+# Entries of up to so many quotes are evaluated with those of other feeds.
+FEW_QUOTES = 100
 
 # feed id -> its engine, as it stood after the last commit of this process. A copy is good only if it stands at the
 # feed's last evaluated entry; it is taken out to evaluate and comes back after the commit, so a failed commit costs a
@@ -267,8 +269,12 @@ def _enter_log(
 def take_engine(*, feed_id: int, seq: int) -> Engine:
     """Return the feed's engine as it stands after entry `seq`: the warm one, or one rebuilt from the last
     checkpoint."""
+    return _take_warm(feed_id=feed_id, seq=seq) or rebuild_engine(feed_id=feed_id, seq=seq)
+
+
+def _take_warm(*, feed_id: int, seq: int) -> Engine | None:
     engine = _warm.pop(feed_id, None)
-    return engine if engine is not None and engine.seq == seq else rebuild_engine(feed_id=feed_id, seq=seq)
+    return engine if engine is not None and engine.seq == seq else None
 
 
 def keep_engine(*, feed_id: int, engine: Engine) -> None:
@@ -326,9 +332,39 @@ def evaluate(*, entry: FeedEntry, engine: Engine) -> Evaluation:
             gone = [pk for pk, asset_id in states if asset_id not in kept]
             if gone:
                 RuleState.objects.filter(pk__in=gone).delete()
+    record(entry=entry, engine=engine, evaluation=evaluation)
+    return evaluation
+
+
+def evaluate_few(entries: Sequence[FeedEntry]) -> list[tuple[FeedEntry, Engine, Evaluation]]:
+    """Evaluate those of these entries, each the next one of its feed, that bring few quotes and whose feed's engine is
+    warm, and return them with what they changed, which is not recorded yet. Three statements.
+
+    keep_engine or a rebuild follows, as for take_engine.
+    """
+    warm = []
+    for entry in entries:
+        if entry.kind == FeedEntry.Kind.QUOTES and entry.accepted <= FEW_QUOTES and not entry.switched:
+            engine = _take_warm(feed_id=entry.feed_id, seq=entry.seq - 1)
+            if engine is not None:
+                warm.append((entry, engine))
+    read = queries.entries_of([entry for entry, _ in warm])
+    return [
+        (entry, engine, engine.evaluate(one, history_at(entry)))
+        for (entry, engine), one in zip(warm, read, strict=True)
+    ]
+
+
+def is_quiet(evaluation: Evaluation) -> bool:
+    """Tell whether an entry changed the state of nothing, so that there is nothing to record of it but that it is
+    evaluated."""
+    return not evaluation.touched and not evaluation.transitions
+
+
+def record(*, entry: FeedEntry, engine: Engine, evaluation: Evaluation) -> None:
+    """Record what an entry changed, and the engine from time to time, in the caller's transaction."""
     _record(entry, evaluation)
     _checkpoint_if_due(entry, engine)
-    return evaluation
 
 
 def _record(entry: FeedEntry, evaluation: Evaluation) -> None:

@@ -31,6 +31,7 @@ from apps.portfolios.importing import read_file
 from apps.portfolios.models import Portfolio
 from apps.portfolios.queries import portfolios_of
 from apps.portfolios.services import refuse_base_currency
+from apps.site.once import OnceForm
 from apps.site.targets import LONGEST_TARGET, TargetInvalid, read_target
 
 SYMBOLS_ASKED = 200
@@ -224,7 +225,7 @@ class SeriesForm(forms.Form):
         return cleaned
 
 
-class NewSeriesForm(SeriesForm):
+class NewSeriesForm(OnceForm, SeriesForm):
     """A series that is to be made."""
 
     kind = forms.ChoiceField(label="Kind", choices=[(kind.value, kind.caption) for kind in SeriesKind])
@@ -251,8 +252,7 @@ class MappingForm(forms.Form):
     def __init__(self, data: Any, *, read: Activities, portfolio: Portfolio, may_make: bool, file: str) -> None:
         super().__init__(data)
         self._own = {str(one.pk): one for one in portfolios_of(portfolio.owner_id)}
-        self._accounts = sorted({one.account for one in read.rows})
-        symbols = sorted({symbol for one in read.rows for symbol in one.symbols()})
+        self._accounts, symbols = sorted(read.accounts()), sorted(read.symbols())
         self._owner_id = portfolio.owner_id
         self._found = assets_named(symbols, owner_id=self._owner_id)
         if len(symbols) > SYMBOLS_ASKED:

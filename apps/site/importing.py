@@ -16,6 +16,7 @@ from apps.market.models import Asset
 from apps.market.services import create_manual_asset
 from apps.portfolios.domain.files import read_activities
 from apps.portfolios.domain.tables import Activities, Activity, FileRefused, list_rows
+from apps.portfolios.file_splits import confirm_splits
 from apps.portfolios.importing import ERRORS_MOST, ImportRefused, drop_file, import_rows, keep_file, kept_file
 from apps.portfolios.models import Portfolio
 from apps.portfolios.requests import ask_for_prices, prices_wanted
@@ -68,8 +69,7 @@ def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
         "file": file,
         "source": read.source,
         "count_read": read.row_count,
-        "without": [(len(rows), message, list_rows(rows)) for message, rows in read.reasons()[:ERRORS_MOST]],
-        "without_count": len(read.left_out),
+        **_without(read),
         "form": form,
         "rows": [_activity(one) for one in read.rows[:ROWS_PREVIEWED]],
     }
@@ -84,14 +84,17 @@ def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
         ask_for_prices(owner=portfolio.owner, wanted=wanted, now=now)
         context["asked"] = True
     context["wanted"] = wanted
-    left_out = sum(one.account not in portfolios and one.account not in new for one in read.rows)
+    left_out = sum(one.account not in portfolios and one.account not in new for one in (*read.rows, *read.splits))
     context |= {"left_out": left_out}
+    confirmed = request.POST.getlist("split")
     try:
         with transaction.atomic():
             made = {account: _make(portfolio, name, form.cleaned_data) for account, name in new.items()}
             its = _make_manual(read, manual, owner_id=portfolio.owner_id)
-            mapped = {"portfolios": portfolios | made, "assets": assets | its}
-            context["done"] = import_rows(read=read, **mapped, now=now, dry_run=not records)
+            mapped = {"portfolios": portfolios | made, "assets": assets | its, "now": now}
+            read, context["splits"] = confirm_splits(read, **mapped, confirmed=confirmed)
+            context |= _without(read)
+            context["done"] = import_rows(read=read, **mapped, dry_run=not records)
             context["is_recorded"] = records
             if records:
                 drop_file(owner=_user(request))
@@ -103,6 +106,12 @@ def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
     except _ManualRefused as error:
         form.note_manual(*error.args)
     return render(request, "site/import_confirm.html", context)
+
+
+def _without(read: Activities) -> dict[str, Any]:
+    """Return what the page shows of rows that are left out."""
+    reasons = [(len(rows), message, list_rows(rows)) for message, rows in read.reasons()[:ERRORS_MOST]]
+    return {"without": reasons, "without_count": len(read.left_out)}
 
 
 class _ManualRefused(Exception):

@@ -3,11 +3,12 @@ uploaded."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -20,6 +21,7 @@ from apps.market.queries import last_quotes, manual_assets_seen_by, price_known_
 from apps.market.services import AssetStays, CorrectionRefused, create_manual_asset
 from apps.owned_ids import owned_id_of
 from apps.site.manual_forms import ManualAssetForm, PriceFileForm, PriceForm
+from apps.site.once import SENT_BEFORE
 from apps.site.series import chart_of, chart_text_of, newest_of
 from apps.wording import format_prices
 
@@ -43,14 +45,18 @@ def manual_list(request: HttpRequest) -> HttpResponse:
 def add_page(request: HttpRequest) -> HttpResponse:
     """Make a manual asset of the reader's."""
     _permit(request)
+    user: Any = request.user
     form = ManualAssetForm(request.POST if request.method == "POST" else None)
-    if form.is_bound and form.is_valid():
-        try:
-            asset = create_manual_asset(owner_id=request.user.pk, **form.cleaned_data)  # type: ignore[arg-type]
-        except ValidationError as error:
-            form.note(error)
-        else:
-            messages.success(request, f"{asset.symbol} was created. Type its prices here, or upload them.")
+    if form.is_bound:
+        store = partial(create_manual_asset, owner_id=user.pk)
+        created = form.once(user, about="", create=lambda: form.save(store))
+        if created is not None:
+            asset = manual_assets_seen_by(user).filter(pk=created.id).first()
+            if asset is None:
+                messages.success(request, SENT_BEFORE)
+                return redirect("manual_list")
+            done = f"{asset.symbol} was created. Type its prices here, or upload them."
+            messages.success(request, done if created.is_new else SENT_BEFORE)
             return redirect("manual", asset.external_id)
     return render(request, "site/manual_form.html", {"title": "New manual asset", "form": form})
 

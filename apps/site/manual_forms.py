@@ -1,7 +1,7 @@
 """The forms of manual assets: what they are called, and their prices."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -12,15 +12,17 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from apps.market.domain import EARLIEST, QuoteRejected, RawQuote, admit_price
+from apps.market.models import Asset
 from apps.market.quote_files import LeftOut, QuoteFileInvalid, end_of_day, in_order, rows_of
 from apps.notation import read_number
 from apps.portfolios.domain.tables import BYTES_LARGEST
+from apps.site.once import OnceForm
 from apps.typed import read_typed_number
 
 QUOTES_MOST = 50_000
 
 
-class ManualAssetForm(forms.Form):
+class ManualAssetForm(OnceForm):
     """A manual asset that is made."""
 
     symbol = forms.CharField(max_length=64, help_text="What it is called here, like HOUSE or FUND-A.")
@@ -33,12 +35,17 @@ class ManualAssetForm(forms.Form):
     def clean_currency(self) -> str:
         return str(self.cleaned_data["currency"]).strip().upper()
 
-    def note(self, error: ValidationError) -> None:
-        """Put what the service refuses beside its field."""
-        by_field = error.message_dict if hasattr(error, "error_dict") else {"": error.messages}
-        for name, texts in by_field.items():
-            for text in texts:
-                self.add_error(name if name in self.fields else None, text)
+    def save(self, store: Callable[..., Asset]) -> Asset | None:
+        """Return what `store(**columns)` gives; None where something is wrong, with that beside the fields."""
+        if not self.is_valid():
+            return None
+        try:
+            return store(**{name: self.cleaned_data[name] for name in ("symbol", "name", "currency")})
+        except ValidationError as error:
+            by_field = error.message_dict if hasattr(error, "error_dict") else {"": error.messages}
+            for name, texts in by_field.items():
+                self.add_error(name if name in self.fields else None, texts)  # type: ignore[arg-type]
+        return None
 
 
 class PriceForm(forms.Form):

@@ -33,6 +33,37 @@ class Created(NamedTuple):
     is_new: bool
 
 
+class FormRefused(Exception):
+    """The form does not count; the text says why, for people."""
+
+
+def create_once(
+    user: AbstractBaseUser, *, key: str, content: Any, create: Callable[[], Model | None]
+) -> Created | None:
+    """Return what a form creates, or has created under its key; None where `create` refuses it.
+
+    content: what the form says; create: stores the row and returns it, or None, where nothing is to be stored. Raises
+    FormRefused.
+    """
+    try:
+        key = _signer.unsign(key, max_age=IDEMPOTENCY_KEYS_KEPT)
+    except BadSignature:
+        raise FormRefused(_TOO_OLD) from None
+    try:
+        with transaction.atomic():
+            claimed = claim_key(owner=user, key=key, content=content, now=timezone.now())
+            if claimed.created:
+                return Created(int(claimed.created), is_new=False)
+            row = create()
+            if row is None:
+                transaction.set_rollback(True)
+                return None
+            note_created(claimed=claimed, created=str(row.pk))
+            return Created(row.pk, is_new=True)
+    except KeyReused:
+        raise FormRefused(_USED) from None
+
+
 class OnceForm(forms.Form):
     """A form with a random key. What was created under a key is known for a day, and a form counts for as long."""
 
@@ -44,29 +75,15 @@ class OnceForm(forms.Form):
         about: what it belongs to, in which forms that say the same may differ; create: stores the row and returns it,
         or None, where nothing is to be stored.
         """
-        try:
-            key = _signer.unsign(self.data.get("key", ""), max_age=IDEMPOTENCY_KEYS_KEPT)
-        except BadSignature:
-            self._refuse(_TOO_OLD)
-            return None
         typed = {name: self.data.get(name, "") for name in self.fields if name != "key"}
         content = [type(self).__name__, about, typed]
         try:
-            with transaction.atomic():
-                claimed = claim_key(owner=user, key=key, content=content, now=timezone.now())
-                if claimed.created:
-                    return Created(int(claimed.created), is_new=False)
-                row = create()
-                if row is None:
-                    transaction.set_rollback(True)
-                    return None
-                note_created(claimed=claimed, created=str(row.pk))
-                return Created(row.pk, is_new=True)
-        except KeyReused:
-            self._refuse(_USED)
+            return create_once(user, key=self.data.get("key", ""), content=content, create=create)
+        except FormRefused as refused:
+            self.refuse_once(str(refused))
             return None
 
-    def _refuse(self, why: str) -> None:
+    def refuse_once(self, why: str) -> None:
         """Say why nothing is created. What is typed can be sent again, as another form."""
         self.add_error(None, why)
         self.data = self.data.copy()

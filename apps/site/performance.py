@@ -123,6 +123,9 @@ def _performance(request: HttpRequest, portfolio: Portfolio) -> dict[str, Any]:
         "query": asked.query,
         "symbol": asked.symbol,
         "no_such_asset": bool(asked.symbol) and benchmark is None,
+        "is_still": len({found.start, *(one.value for one in found.days)}) == 1
+        and bool(found.days)
+        and bool(found.start),
         "chart": _chart(found.days),
         "chart_text": _chart_text(found.days),
         "flows": [(one.day, money(one.inflow), money(one.outflow)) for one in found.days if one.inflow or one.outflow],

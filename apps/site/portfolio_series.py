@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
@@ -24,10 +25,11 @@ from apps.notation import SECOND
 from apps.owned_ids import owned_id_of
 from apps.portfolios.domain.series import SeriesKind
 from apps.portfolios.models import Portfolio, PortfolioSeries
-from apps.portfolios.series import missing_in, target_of
+from apps.portfolios.series import make_days, missing_in, target_of
 from apps.portfolios.services import TransactionsRefused, change_series, create_series
 from apps.site.figures import money
 from apps.site.forms import NewSeriesForm, SeriesForm
+from apps.site.once import SENT_BEFORE
 from apps.site.portfolios import context_of, portfolio_of
 from apps.site.targets import written_target
 from apps.wording import format_duration
@@ -57,7 +59,14 @@ def series_page(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "POST":
         if not may_change:
             raise PermissionDenied
-        if form.is_valid() and _create(portfolio, form, now):
+        if form.is_valid():
+            # Before the transaction that creates it, in which partitions would stay locked.
+            make_days(portfolio, now=now)
+        user: Any = request.user
+        created = form.once(user, about=portfolio.pk, create=lambda: _create(portfolio, form, now))
+        if created is not None:
+            if not created.is_new:
+                messages.success(request, SENT_BEFORE)
             return redirect("portfolio_series", pk)
     rows = list(PortfolioSeries.objects.filter(portfolio=portfolio).order_by("kind", "pk"))
     context = {
@@ -116,10 +125,12 @@ def _columns(form: SeriesForm) -> dict[str, Any]:
     return {"every_seconds": form.cleaned_data["every_seconds"], "target": form.shares}
 
 
-def _create(portfolio: Portfolio, form: NewSeriesForm, now: datetime) -> bool:
-    """Make the series of a valid form, and tell whether that was possible; why not then stands in the form."""
+def _create(portfolio: Portfolio, form: NewSeriesForm, now: datetime) -> Asset | None:
+    """Return the series that a form makes; None where something is wrong, with that in the form."""
+    if not form.is_valid():
+        return None
     try:
-        create_series(
+        return create_series(
             portfolio=portfolio,
             kind=SeriesKind(form.cleaned_data["kind"]),
             symbol=form.cleaned_data["symbol"].strip().upper(),
@@ -132,9 +143,7 @@ def _create(portfolio: Portfolio, form: NewSeriesForm, now: datetime) -> bool:
         form.add_error(None, f"It cannot be made: {error.what}.")
     except TransactionsRefused as error:
         form.add_error(None, f"The portfolio cannot be computed. {error}")
-    else:
-        return True
-    return False
+    return None
 
 
 def _rows(portfolio: Portfolio, rows: list[PortfolioSeries], seen: QuerySet[Asset]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from apps.alerts.owned import delete_series
 from apps.market.derived.deriving import timeouts_of
 from apps.market.derived.making import change_series, create_series
 from apps.market.derived.models import DerivedSeries
+from apps.market.derived.past import make_days
 from apps.market.derived.queries import past_of, series_seen_by
 from apps.market.derived.series import Definition, SeriesInvalid
 from apps.market.derived.wording import describe_series, formula_of
@@ -26,6 +27,7 @@ from apps.market.queries import PathPoint, assets_seen_by, latest_prices, matchi
 from apps.market.services import AssetStays
 from apps.owned_ids import owned_id_of
 from apps.site.figures import UNKNOWN
+from apps.site.once import SENT_BEFORE
 from apps.site.series_form import SeriesForm
 from apps.tracing import new_trace_id
 from apps.wording import format_age, format_duration, format_number, format_plain, format_prices, format_span
@@ -82,21 +84,23 @@ def add_page(request: HttpRequest) -> HttpResponse:
     """Make a derived series of the reader's."""
     if not request.user.has_perm("market.add_derivedseries"):
         raise PermissionDenied
-    owner_id = request.user.pk
-    form = SeriesForm(request.POST if request.method == "POST" else None, owner_id=owner_id)
+    user: Any = request.user
+    form = SeriesForm(request.POST if request.method == "POST" else None, owner_id=user.pk)
     if request.method == "POST" and _adds_row(request, form):
         return _form_page(request, form, "New derived series")
-    if request.method == "POST" and form.is_valid():
-        columns = {name: form.cleaned_data[name] for name in ("symbol", "name", "currency")}
-        given = {"written": form.written, "now": timezone.now(), "trace_id": new_trace_id()}
-        try:
-            asset = create_series(owner_id=owner_id, **columns, **given)
-        except SeriesInvalid as error:
-            form.note(error)
-        except ValidationError as error:
-            form.add_error(None, error) if not hasattr(error, "error_dict") else _note_columns(form, error)
-        else:
-            messages.success(request, f"{asset.symbol} was created. {_said_of_past(asset)}")
+    if request.method == "POST":
+        now = timezone.now()
+        if form.is_valid() and form.definition is not None:
+            # Before the transaction that creates it, in which partitions would stay locked.
+            make_days(form.definition, until=epoch_microseconds(now), now=now)
+        created = form.once(user, about=form.typed_legs, create=lambda: _create(form, user.pk, now))
+        if created is not None:
+            asset = assets_seen_by(user).filter(pk=created.id).first()
+            if asset is None:
+                messages.success(request, SENT_BEFORE)
+                return redirect("series_list")
+            done = f"{asset.symbol} was created. {_said_of_past(asset)}" if created.is_new else SENT_BEFORE
+            messages.success(request, done)
             return redirect("series", asset.external_id)
     return _form_page(request, form, "New derived series")
 
@@ -196,6 +200,21 @@ def _form_page(
     sentences = _sentences(form, request) if form.is_bound else []
     context = {"title": title, "form": form, "series": series, "sentences": sentences}
     return render(request, "site/series_form.html", context)
+
+
+def _create(form: SeriesForm, owner_id: int, now: datetime) -> Asset | None:
+    """Return the series that a form makes; None where something is wrong, with that in the form."""
+    if not form.is_valid() or form.written is None:
+        return None
+    columns = {name: form.cleaned_data[name] for name in ("symbol", "name", "currency")}
+    given = {"owner_id": owner_id, "written": form.written, "now": now, "trace_id": new_trace_id()}
+    try:
+        return create_series(**columns, **given)
+    except SeriesInvalid as error:
+        form.note(error)
+    except ValidationError as error:
+        form.add_error(None, error) if not hasattr(error, "error_dict") else _note_columns(form, error)
+    return None
 
 
 def _note_columns(form: SeriesForm, error: ValidationError) -> None:

@@ -13,6 +13,7 @@ from apps.market.derived.series import LEGS_MOST, Definition, Kind, SeriesInvali
 from apps.market.models import Asset
 from apps.market.queries import assets_named
 from apps.notation import write_duration
+from apps.site.once import OnceForm
 from apps.typed import read_typed_duration, read_typed_number, write_typed_number
 from apps.wording import format_plain
 
@@ -38,7 +39,7 @@ class LegRow:
     errors: dict[str, str] = field(default_factory=dict)
 
 
-class SeriesForm(forms.Form):
+class SeriesForm(OnceForm):
     """A derived series as people write it. After is_valid: `written`, `definition` and `currencies`, those of its legs.
     rows: its legs, of which blank ones do not count; legs_errors: what is wrong with them together.
 
@@ -65,7 +66,8 @@ class SeriesForm(forms.Form):
         self.definition: Definition | None = None
         self.currencies: list[str] = []
         if asset is not None:
-            for name in ("symbol", "name", "currency"):
+            # To change twice is to change once.
+            for name in ("symbol", "name", "currency", "key"):
                 del self.fields[name]
         if data is not None:
             columns = [data.getlist(part)[:LEGS_MOST] for part in PARTS]
@@ -89,6 +91,11 @@ class SeriesForm(forms.Form):
             )
             for leg in stored.legs
         ]
+
+    @property
+    def typed_legs(self) -> list[list[str]]:
+        """The legs as they are typed."""
+        return [[getattr(row, part) for part in PARTS] for row in self.rows]
 
     def add_row(self) -> None:
         """Offer one more leg."""

@@ -297,6 +297,7 @@ class FilterForm(forms.Form):
 
     what = forms.ChoiceField(required=False, label="Kind")
     asset = forms.CharField(required=False, max_length=64, widget=forms.TextInput(attrs={"list": "held"}))
+    currency = forms.CharField(required=False, max_length=12)
     since = forms.DateField(required=False, label="From", widget=forms.DateInput(attrs={"type": "date"}))
     until = forms.DateField(required=False, label="To", widget=forms.DateInput(attrs={"type": "date"}))
     text = forms.CharField(required=False, max_length=64, label="In notes or group")
@@ -312,7 +313,9 @@ class FilterForm(forms.Form):
         if what := asked.get("what"):
             rows = rows.filter(Q(event=what) | Q(kind=what))
         if symbol := asked.get("asset"):
-            rows = rows.filter(_any_asset(symbol.strip()))
+            rows = rows.filter(_any_of(_ASSETS, symbol.strip(), lookup="__symbol__iexact"))
+        if currency := asked.get("currency"):
+            rows = rows.filter(_any_of(_CURRENCIES, currency.strip(), lookup="__iexact"))
         if "since" in asked:
             rows = rows.filter(day__gte=asked["since"])
         if "until" in asked:
@@ -326,8 +329,9 @@ class FilterForm(forms.Form):
         return {name: str(self.data[name]) for name in self.fields if self.cleaned_data.get(name)}
 
 
-def _any_asset(symbol: str) -> Q:
+def _any_of(names: tuple[str, ...], value: str, *, lookup: str) -> Q:
+    """Return what finds rows of which one of these columns has this value."""
     found = Q()
-    for name in _ASSETS:
-        found |= Q(**{f"{name}__symbol__iexact": symbol})
+    for name in names:
+        found |= Q(**{f"{name}{lookup}": value})
     return found

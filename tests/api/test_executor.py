@@ -15,7 +15,7 @@ Side = enum("Side", ["buy", "sell"], description="A side.")
 
 
 class Library(Execution):
-    """The executor without its loop over attributes."""
+    """The executor without its loop."""
 
     execute_fields = DeferredExecutionContext.execute_fields
 
@@ -27,12 +27,29 @@ class Row(graphene.ObjectType):
     side = graphene.Field(Side)
     tags = graphene.List(graphene.String)
     later = graphene.Int()
+    failing = graphene.Int()
+    refused = graphene.Int()
+    wrong = graphene.Int()
+    computed = graphene.Int()
     child = graphene.Field(lambda: Row)
+    mother = graphene.Field(lambda: Row, required=True)
     with_argument = graphene.Int(plus=graphene.Int(required=True, default_value=1))
     missing = graphene.String(default_value="by default")
 
     def resolve_later(row, info):
         return info.context.load(1)
+
+    def resolve_failing(row, info):
+        return info.context.load(3)
+
+    def resolve_refused(row, info):
+        raise ValueError("refused")
+
+    def resolve_wrong(row, info):
+        return info.context.load(4)
+
+    def resolve_computed(row, info):
+        return 5
 
 
 class Query(graphene.ObjectType):
@@ -53,12 +70,15 @@ def row(**values):
     return usual | {"child": None} | values
 
 
+LOADED = {1: 7, 2: row(text="later"), 3: ValueError("failed"), 4: "no number"}
+
+
 def answer_of(executor, query, root):
     found = execute(
         SCHEMA,
         parse(query),
         root,
-        SyncDataLoader(lambda keys: [{1: 7, 2: row(text="later")}[key] for key in keys]),
+        SyncDataLoader(lambda keys: [LOADED[key] for key in keys]),
         execution_context_class=executor,
     )
     errors = [(error.message, error.path, [one.line for one in error.locations or ()]) for error in found.errors or ()]
@@ -83,6 +103,12 @@ def answer_of(executor, query, root):
         ("{ rows { side later } }", {"side": "neither"}),
         ("{ rows { price } }", {"price": object()}),
         ("{ rows { tags } }", {"tags": "no list"}),
+        ("{ rows { failing computed refused wrong later } }", {}),
+        ("{ rows { child { text failing later } mother { number later } } }", {"child": row(), "mother": row()}),
+        ("{ rows { child { text } number later } }", {"child": row(text=None), "mother": row()}),
+        ("{ rows { mother { text } later } row { number } }", {"mother": row(text=None)}),
+        ("{ rows { mother { text } number } }", {"mother": None}),
+        ("{ rows { child { text } } }", {"child": ValueError("no child")}),
     ],
 )
 def test_answers_and_errors_are_those_of_the_library(query, values, make):
@@ -109,7 +135,7 @@ def test_the_order_of_fields_is_that_of_the_query():
     assert list(data["rows"][0]) == ["later", "text", "number", "tags"]
 
 
-def test_attributes_are_read_without_the_library(monkeypatch):
+def test_attributes_rows_and_scalars_of_resolvers_are_read_without_the_library(monkeypatch):
     asked = []
     ask = DeferredExecutionContext.execute_field
 
@@ -118,5 +144,5 @@ def test_attributes_are_read_without_the_library(monkeypatch):
         return ask(self, parent_type, source, nodes, path)
 
     monkeypatch.setattr(DeferredExecutionContext, "execute_field", note)
-    answer_of(Execution, f"{{ rows {{ {ALL} later }} }}", {"rows": [row()]})
-    assert set(asked) == {"rows", "tags", "withArgument", "__typename", "later"}
+    answer_of(Execution, f"{{ rows {{ {ALL} later computed child {{ text }} }} }}", {"rows": [row(child=row())]})
+    assert set(asked) == {"rows", "tags", "withArgument", "__typename"}

@@ -51,6 +51,7 @@ def operations_of(fields, known):
     scalar("DateTime", st.sampled_from(MOMENTS).map(nodes.String))
     scalar("Decimal", st.sampled_from(NUMBERS).map(nodes.String))
     scalar("PageSize", st.sampled_from([1, 1, 2, 3, 0, 101]).map(nodes.Int))
+    scalar("Skip", st.sampled_from([0, 0, 1, 500, -1]).map(nodes.Int))
     scalar("JSON", st.sampled_from(DOCUMENTS))
     made = schemathesis.graphql.from_file(print_schema_text()).get_all_operations()
     by_field = {one.ok().label.partition(".")[2]: one.ok().as_strategy() for one in made}

@@ -14,15 +14,15 @@ from apps.portfolios.models import ImportFile, Transaction
 from tests.api.asking import codes
 from tests.builders import make_member, make_owner
 from tests.portfolios.domain.test_ghostfolio import ROW, in_json
-from tests.portfolios.rows import make_asset, make_portfolio
+from tests.portfolios.rows import bought, make_asset, make_portfolio, record
 
 pytestmark = pytest.mark.django_db
 
 URL = "/imports"
 RESULT = """{ result { source leftOutCount leftOut { row message }
     portfolios { portfolio { name } added known withoutCash } } errors { field code message } }"""
-GIVEN = "file: $file, portfolio: $portfolio, accounts: $accounts, assets: $assets"
-DEFINED = "$file: UUID!, $portfolio: UUID!, $accounts: [ImportAccount!], $assets: [ImportAsset!]"
+GIVEN = "file: $file, portfolio: $portfolio, accounts: $accounts, assets: $assets, splits: $splits"
+DEFINED = "$file: UUID!, $portfolio: UUID!, $accounts: [ImportAccount!], $assets: [ImportAsset!], $splits: [String!]"
 PREVIEW = f"mutation ({DEFINED}) {{ previewImport({GIVEN}) {RESULT} }}"
 RUN = f'mutation ({DEFINED}, $key: String = "k") {{ runImport(idempotencyKey: $key, {GIVEN}) {RESULT} }}'
 
@@ -108,6 +108,20 @@ def test_accounts_go_to_portfolios_and_symbols_to_assets(ask, ada, savings, secr
         (savings.pk, "ACME"),
         (other.pk, bolt.symbol),
     }
+
+
+def test_a_split_is_recorded_once_it_is_confirmed(ask, ada, savings, secret):
+    record(savings, bought(make_asset("PETR4"), quantity="100"))
+    header = "Entrada/Saída,Data,Movimentação,Produto,Instituição,Quantidade,Preço unitário,Valor da Operação"
+    split = "Credito,02/05/2024,Desdobro,PETR4 - Petrobras,XP,100,-,-"
+    file = send(f"{header}\n{split}".encode(), secret).json()
+    assert (file["rows"], file["accounts"], file["symbols"]) == (0, ["XP"], ["PETR4"])
+    answer = call(ask, PREVIEW, ada, file["id"], savings)["result"]
+    [left_out] = answer["leftOut"]
+    assert (answer["leftOutCount"], left_out["row"], "(1:2:1)" in left_out["message"]) == (1, 1, True)
+    answer = call(ask, RUN, ada, file["id"], savings, splits=["1:2:1"])["result"]
+    assert (answer["leftOutCount"], answer["portfolios"]) == (0, [into(savings, 1)])
+    assert Transaction.objects.get(event="split").numerator == 2
 
 
 def test_wrong_rows_are_faults_with_their_places_and_nothing_is_recorded(ask, ada, savings, secret):

@@ -8,7 +8,7 @@ from tests.portfolios.making import noon
 from tests.portfolios.rows import bought, close, columns, make_asset, make_portfolio, record, sold
 
 pytestmark = pytest.mark.django_db
-PARTS = """query ($id: UUID!, $of: PortfolioSum!, $asset: AssetId, $newer: Int) {
+PARTS = """query ($id: UUID!, $of: PortfolioSum!, $asset: AssetId, $newer: Skip) {
     sumParts(portfolio: $id, of: $of, asset: $asset, newer: $newer) { total totalAfterCosts older parts {
         at base amount currency fees gainAfterCosts quantity boughtAt cost costCurrency baseCost pricePart currencyPart
         rate { rate legs { symbol price isInverse } } transaction { kind asset { symbol } } } } }"""
@@ -69,6 +69,8 @@ def test_parts_of_one_asset_and_further_pages(ask, savings):
     assert parts_of(ask, savings, "REALISED", asset="NONE") is None
     assert [one["base"] for one in parts_of(ask, savings, "FEES", newer=1)["parts"]] == ["8"]
     assert parts_of(ask, savings, "FEES", newer=9)["parts"] == []
+    refused = ask(PARTS, {"id": str(savings.public_id), "of": "FEES", "newer": -1}, user=savings.owner)
+    assert codes(refused) == ["BAD_USER_INPUT"]
 
 
 def test_parts_are_the_owners_and_five_in_a_request(ask, savings):

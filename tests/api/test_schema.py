@@ -85,7 +85,7 @@ def test_every_argument_is_one_that_is_checked_before_execution():
         ("asset", "AssetId!"),
         ("asset", "AssetId"),
         ("of", "PortfolioSum!"),
-        ("newer", "Int!"),
+        ("newer", "Skip!"),
         ("before", "Date"),
         ("at", "DateTime"),
         ("portfolio", "UUID!"),

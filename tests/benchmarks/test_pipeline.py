@@ -18,7 +18,7 @@ from django.utils import timezone
 from apps.market.domain import slot_of
 from apps.market.models import Asset, EvaluationCursor, FeedEntry, FeedHead
 from apps.pipeline import flow
-from apps.sources.services import create_feed
+from apps.sources.services import Due, create_feed
 from tests import builders
 from tests.benchmarks import per_quote
 from tests.benchmarks.bare_copy import copy_rate
@@ -90,7 +90,7 @@ def test_quotes_through_the_whole_pipeline(tmp_path):
         processes.worker("assets-tasks", "notifications", name="watcher", concurrency=2)
         processes.worker("analysis.0", name="analyzer")
         for feed in feeds:
-            flow.start_chain(feed_id=feed.pk, slot=first_slot, trace_id=builders.TRACE)
+            flow.start_chain(Due(feed.pk, first_slot, builders.TRACE))
         wait_until(
             lambda: FeedEntry.objects.filter(slot=first_slot).count() == FEEDS and drained(), timeout_seconds=120
         )
@@ -129,7 +129,7 @@ def send_slots(feeds, slots) -> None:
             del sent[feed_id]
         for feed_id in [feed_id for feed_id in upcoming if feed_id not in sent]:
             slot = upcoming[feed_id].pop(0)
-            flow.start_chain(feed_id=feed_id, slot=slot, trace_id=builders.TRACE)
+            flow.start_chain(Due(feed_id, slot, builders.TRACE))
             sent[feed_id] = slot
             if not upcoming[feed_id]:
                 del upcoming[feed_id]

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from apps.market.models import Asset, Candle, LatestQuote
+from apps.market.models import Asset, LatestQuote
 from apps.portfolios.domain.files import read_activities
 from apps.portfolios.domain.ledger import compute
 from apps.portfolios.domain.records import Settings
@@ -130,26 +130,32 @@ def test_a_large_file_imported():
     print(f"  the same file again {again:>10.2f} ms   = {again / reading:.1f} x")
 
 
-@pytest.mark.parametrize("count", sorted({min(PORTFOLIO_POSITIONS, 10), PORTFOLIO_POSITIONS}))
-def test_years_of_daily_value(portfolios, count):
+# Each asset's close of each of so many days.
+_CLOSES = """
+    INSERT INTO market_candle (asset_id, resolution, at, open, high, low, close, count, first_at, last_at, low_at,
+        high_at, price_time, square_time)
+    SELECT id, 86400, day, price, price, price, price, 1, noon, noon, noon, noon, 0, 0
+    FROM generate_series(0, %(days)s - 1) back, market_asset,
+        LATERAL (SELECT (%(today)s::date - back)::timestamp AT TIME ZONE 'UTC' AS day) one,
+        LATERAL (SELECT day + interval '12 hours' AS noon, 100 + (back * 7 + id * 3) %% 50 AS price) its"""
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_years_of_daily_value(portfolios, is_large):
     _, large = portfolios
     today = timezone.now().date()
-    fixed = {"resolution": Candle.Resolution.DAY, "count": 1, "price_time": 0, "square_time": 0}
-    fixed |= dict.fromkeys(("open", "high", "low", "close"), Decimal(100))
-    assets = [
-        *Asset.objects.filter(transactions__portfolio=large).distinct()[:count],
-        Asset.objects.get(symbol="EUR-USD"),
-    ]
-    for back in range(PORTFOLIO_DAYS):
-        at = noon(today - timedelta(days=back))
-        times = dict.fromkeys(("first_at", "last_at", "low_at", "high_at"), at)
-        Candle.objects.bulk_create(Candle(asset=asset, at=at.replace(hour=0), **times, **fixed) for asset in assets)
-    few = make_portfolio(User.objects.get(), "Few")
-    trade(few, assets[:-1], count)
+    with connection.cursor() as cursor:
+        cursor.execute(_CLOSES, {"days": PORTFOLIO_DAYS, "today": today})
+        cursor.execute("ANALYZE market_candle")
+    chosen = large
+    if not is_large:
+        chosen = make_portfolio(User.objects.get(), "Few")
+        trade(chosen, list(Asset.objects.filter(transactions__portfolio=large).distinct()[:10]), 10)
+    count = chosen.positions.count()
     since = today - timedelta(days=PORTFOLIO_DAYS)
 
     def performed(days):
-        return performance_of(few, since=since, until=since + timedelta(days=days), now=timezone.now())
+        return performance_of(chosen, since=since, until=since + timedelta(days=days), now=timezone.now())
 
     month = milliseconds(lambda: performed(min(PORTFOLIO_DAYS, 30)), runs=PORTFOLIO_RUNS)
     years = milliseconds(lambda: performed(PORTFOLIO_DAYS), runs=PORTFOLIO_RUNS)

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from apps.notify.transports import posting
 from apps.notify.transports.protocol import Receipt, TransportUnavailable
 from apps.pipeline import flow
 from apps.rules import services as rules
-from apps.sources.services import fetching, leasing
+from apps.sources.services import answers, fetching, leasing, together
 from tests.faults.halves import halves_seen
 
 FOLDER = Path(os.environ.get("FAILPOINTS_FOLDER", "/nonexistent"))
@@ -42,17 +42,27 @@ PLACES = (
     "claim-after-commit",
     "deliver-after-send",
 )
+# Where small feeds are fetched and evaluated together.
+TOGETHER = (
+    "together-leased",
+    "together-asked",
+    "together-stored",
+    "together-taken",
+    "together-marked",
+    "judge-before-commit",
+    "judge-after-commit",
+)
 
 
-def arm(folder: Path) -> None:
-    """Make every place fire once."""
-    for place in PLACES:
+def arm(folder: Path, places: Sequence[str] = PLACES) -> None:
+    """Make each of these places fire once."""
+    for place in places:
         (folder / f"{place}.armed").touch()
 
 
-def fired(folder: Path) -> set[str]:
-    """Return the places that have killed their process."""
-    return {place for place in PLACES if not (folder / f"{place}.armed").exists()}
+def fired(folder: Path, places: Sequence[str] = PLACES) -> set[str]:
+    """Return those of these places that have killed their process."""
+    return {place for place in places if not (folder / f"{place}.armed").exists()}
 
 
 def die(place: str) -> None:
@@ -203,7 +213,17 @@ if FOLDER.is_dir():
     log._advance_latest = after(log._advance_latest, "store-before-commit")
     log._store_few_in_step = after(log._store_few_in_step, "store-before-commit")
     fetching.record_answers = before(fetching.record_answers, "fetch-answered")
-    fetching.cache_latest = before(fetching.cache_latest, "store-after-commit")
+    answers.cache_latest = before(answers.cache_latest, "store-after-commit")
+    together.take_fetch_leases = after(together.take_fetch_leases, "together-leased", when=bool)
+    together.store_in_step = before(
+        after(together.store_in_step, "together-stored", when=bool), "together-asked", when=bool
+    )
+    flow.market.take_pending_of = after(
+        flow.market.take_pending_of,
+        "together-taken",
+        when=lambda taken: sum(one.entry is not None for one in taken.values()) > 1,
+    )
+    flow.market.mark_all_evaluated = after(flow.market.mark_all_evaluated, "together-marked")
     # With alerts and notifications written and not committed: the state that must not be seen by halves.
     flow.notify.enqueue = after(flow.notify.enqueue, "judge-before-commit", when=bool)
     rules.keep_engine = before(rules.keep_engine, "judge-after-commit")

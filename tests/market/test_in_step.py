@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from decimal import Decimal
+from operator import itemgetter
 
 import pytest
 from django.db import transaction
@@ -14,6 +15,7 @@ from apps.market.domain import Admission, AdmittedQuote
 from apps.market.models import Asset, FeedEntry, FeedHead, LatestQuote, Quote, UnconfirmedQuote
 from apps.market.services import log
 from apps.market.services.moving import move_asset
+from apps.sources.services import answers
 from tests.builders import START, TRACE, append_quotes, asset_ids, at, make_feed
 from tests.market.rows import newest_prices, stored_quotes
 
@@ -24,7 +26,12 @@ pytestmark = [pytest.mark.django_db, pytest.mark.servers]
 def in_step(monkeypatch):
     """Return a list that gets, for each answer that was tried, whether it was in step."""
     tried = []
-    append = log._append_in_step
+    append, store = log._append_in_step, answers.store_in_step
+
+    def noted_store(those):
+        stored = store(those)
+        tried.extend(one.entry.feed_id in stored for one in those)
+        return stored
 
     def noted(head, admitted, **columns):
         try:
@@ -36,7 +43,21 @@ def in_step(monkeypatch):
         return entry
 
     monkeypatch.setattr(log, "_append_in_step", noted)
+    monkeypatch.setattr(answers, "store_in_step", noted_store)
     return tried
+
+
+# How an answer in step is stored: with its head by the statement of a fetch, under the head's lock by the statement of
+# an entry, or by COPY.
+WAYS = ("fetch", "entry", "copy")
+
+
+def store_by(way, monkeypatch):
+    """Let answers in step be stored in one of WAYS."""
+    if way != "fetch":
+        monkeypatch.setattr(answers, "in_step", lambda **facts: None)
+    if way == "copy":
+        monkeypatch.setattr(log, "FEW", 0)
 
 
 def facts_of(entry):
@@ -100,7 +121,7 @@ def test_what_waits_in_another_feed_holds_up_nobody(in_step):
 
 @pytest.mark.parametrize(
     "quotes",
-    [[("A", at(5), "11")], [("A", at(6), "10"), ("A", at(7), "11")], []],
+    [[("A", at(5), "11")], [("A", at(6), "10"), ("A", at(6), "11")], []],
     ids=["not later than the clock", "twice", "none"],
 )
 def test_what_cannot_be_in_step_is_not_tried(quotes, in_step):
@@ -110,6 +131,18 @@ def test_what_cannot_be_in_step_is_not_tried(quotes, in_step):
 
     assert in_step == []
     assert entry.accepted == len(quotes)
+
+
+def test_several_quotes_of_an_asset_are_in_step_where_each_is_the_next(in_step):
+    feed = make_feed("A", "B")
+    append_quotes(feed, [("A", START, "10"), ("B", START, "20")])
+    entry = append_quotes(feed, [("A", at(1), "14"), ("B", at(1), "21"), ("A", at(2), "20"), ("B", at(2), "22")])
+    jumped = append_quotes(feed, [("A", at(3), "21"), ("B", at(3), "23"), ("A", at(4), "40"), ("B", at(4), "24")])
+
+    assert in_step == [True, False]
+    assert facts_of(entry) == (2, 4, 0, 0, 0, {}, None)
+    assert facts_of(jumped) == (3, 3, 0, 0, 1, {}, None)
+    assert newest_prices() == [("A", at(3), "21"), ("B", at(4), "24")]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +161,10 @@ def test_an_asset_may_come_with_a_quote_ahead_of_its_new_feeds_clock(second, fac
     assert in_step == [False]
     assert facts_of(entry) == facts
     assert newest_prices() == [("A", newest, "10"), ("B", at(40), "1")]
+
+
+def _of(lease, feed, seems, **facts):
+    return seems(lease=lease, **facts) if lease.feed == feed else None
 
 
 def _answer(draw, second, prices):
@@ -158,13 +195,12 @@ def _all_of(feed):
     return entries, [[(number[row[0]], *row[1:]) for row in one] for one in (rows, newest_rows, held_rows)]
 
 
-# By one statement, and by COPY.
-@pytest.mark.parametrize(("seed", "few"), [(1, 100), (2, 0)])
-def test_the_rows_are_those_of_placing_quote_by_quote(seed, few, monkeypatch):
-    monkeypatch.setattr(log, "_FEW", few)
+@pytest.mark.parametrize(("seed", "way"), [*enumerate(WAYS, start=1)])
+def test_the_rows_are_those_of_placing_quote_by_quote(seed, way, monkeypatch):
+    store_by(way, monkeypatch)
     draw, prices, taken = random.Random(seed), [1_000] * 4, Counter()
     quick, careful = (make_feed(*(f"{name}{one}" for one in range(4)), name=name) for name in "qc")
-    append = log._append_in_step
+    append, seems, store = log._append_in_step, answers.in_step, answers.store_in_step
 
     def only_quick(head, admitted, **columns):
         taken[head.feed_id, False] += 1
@@ -173,7 +209,14 @@ def test_the_rows_are_those_of_placing_quote_by_quote(seed, few, monkeypatch):
         taken[head.feed_id, False] -= 1
         return entry
 
+    def noted_store(those):
+        stored = store(those)
+        taken.update((one.entry.feed_id, one.entry.feed_id in stored) for one in those)
+        return stored
+
     monkeypatch.setattr(log, "_append_in_step", only_quick)
+    monkeypatch.setattr(answers, "store_in_step", noted_store)
+    monkeypatch.setattr(answers, "in_step", lambda lease, **facts: _of(lease, quick, seems, **facts))
     for second in range(60):
         quotes = _answer(draw, second, prices)
         provider = draw.choice(["first"] * 20 + ["second"])
@@ -215,37 +258,53 @@ def _begin(assets, *, percent):
     return feed
 
 
-def _should_be_in_step(quotes, *, percent):
-    """Tell by the rows whether each quote is the next of its asset, without a jump, and nothing waits in the feed."""
+def _should_be_in_step(quotes, *, percent, way):
+    """Tell by the rows whether each quote is the next of its asset, without a jump, and nothing waits in the feed.
+    Several quotes of one asset are taken by the statement of a fetch alone."""
     newest = {one.asset.symbol: one for one in LatestQuote.objects.select_related("asset")}
-    symbols = [symbol for symbol, _, _ in quotes]
-    return (
-        len(set(symbols)) == len(symbols) > 0
-        and not UnconfirmedQuote.objects.exists()
-        and all(second > 5 and symbol in newest for symbol, second, _ in quotes)
-        and all(newest[symbol].at < at(second) and newest[symbol].provider == "one" for symbol, second, _ in quotes)
-        and all(
-            percent == 0 or abs(Decimal(price) / newest[symbol].price - 1) * 100 <= percent
-            for symbol, _, price in quotes
-        )
-    )
+    # What says the same twice counts once.
+    quotes = list(dict.fromkeys(quotes))
+    known = [(symbol, second) for symbol, second, _ in quotes]
+    prices = {symbol: one.price for symbol, one in newest.items()}
+    if not quotes or UnconfirmedQuote.objects.exists() or len(set(known)) < len(known):
+        return False
+    if way != "fetch" and len({symbol for symbol, _ in known}) < len(known):
+        return False
+    for symbol, second, price in sorted(quotes, key=itemgetter(1)):
+        last = newest.get(symbol)
+        if second <= 5 or last is None or last.at >= at(second) or last.provider != "one":
+            return False
+        if percent and abs(Decimal(price) / prices[symbol] - 1) * 100 > percent:
+            return False
+        prices[symbol] = Decimal(price)
+    return True
 
 
-def _answered(assets, quotes, *, percent, is_tried):
-    """Return what the answer leaves behind, whether it was stored in step, and whether it should be; nothing stays."""
-    append, in_step = log._append_in_step, []
+def _answered(assets, quotes, *, percent, way):
+    """Return what the answer leaves behind, whether it was stored in step, and whether it should be; nothing stays.
+    way: one of WAYS; None: it is placed quote by quote."""
+    append, seems, store, in_step = log._append_in_step, answers.in_step, answers.store_in_step, []
+
+    def noted_store(those):
+        stored = store(those)
+        in_step.append(bool(stored))
+        return stored
 
     def tried(head, admitted, **columns):
-        entry = append(head, admitted, **columns) if is_tried else None
+        entry = append(head, admitted, **columns) if way else None
         in_step.append(entry is not None)
         return entry
 
     partitions.ensure({START.date()})
     with transaction.atomic(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(log, "_append_in_step", lambda *args, **columns: None)
+        patch.setattr(answers, "in_step", lambda **facts: None)
+        patch.setattr(answers, "store_in_step", noted_store)
         feed = _begin(assets, percent=percent)
-        should_be = _should_be_in_step(quotes, percent=percent)
+        should_be = _should_be_in_step(quotes, percent=percent, way=way)
         patch.setattr(log, "_append_in_step", tried)
+        patch.setattr(answers, "in_step", seems)
+        store_by(way, patch)
         named = [(symbol, at(second), price) for symbol, second, price in quotes]
         entry = append_quotes(feed, named, provider="one", as_of=at(8))
         switched = [
@@ -256,6 +315,7 @@ def _answered(assets, quotes, *, percent, is_tried):
     return left, any(in_step), should_be
 
 
+@pytest.mark.parametrize("way", WAYS)
 @given(
     st.tuples(some_assets, some_assets, some_assets),
     st.lists(some_quotes, max_size=4),
@@ -273,9 +333,12 @@ def _answered(assets, quotes, *, percent, is_tried):
 )
 @example([(5, "10", "one", "10.5")] * 3, [("A", 5.000001, "10.5")], 50)
 @example([IN_STEP, (0, "10", "one", "100"), IN_STEP], [("A", 6, "11")], 50)
-def test_what_is_stored_in_step_is_what_placing_stores(assets, quotes, percent):
-    found, is_in_step, should_be = _answered(assets, quotes, percent=percent, is_tried=True)
-    wanted, _, _ = _answered(assets, quotes, percent=percent, is_tried=False)
+@example([IN_STEP] * 3, [("A", 6, "11"), ("A", 6, "11")], 50)
+@example([IN_STEP] * 3, [("A", 6, "15"), ("B", 6, "10"), ("A", 7, "20")], 50)
+@example([IN_STEP] * 3, [("A", 7, "15"), ("B", 6, "10"), ("A", 6, "5")], 50)
+def test_what_is_stored_in_step_is_what_placing_stores(way, assets, quotes, percent):
+    found, is_in_step, should_be = _answered(assets, quotes, percent=percent, way=way)
+    wanted, _, _ = _answered(assets, quotes, percent=percent, way=None)
 
     assert found == wanted
     assert is_in_step == should_be
@@ -283,7 +346,7 @@ def test_what_is_stored_in_step_is_what_placing_stores(assets, quotes, percent):
 
 @pytest.mark.parametrize("few", [100, 0])
 def test_volumes_signs_and_small_prices_are_stored_as_they_came(few, in_step, monkeypatch):
-    monkeypatch.setattr(log, "_FEW", few)
+    monkeypatch.setattr(log, "FEW", few)
     feed = make_feed("A", "B", "C", jump_percent=0)
     Asset.objects.filter(symbol="B").update(signed=True)
     append_quotes(feed, [("A", START, "10"), ("B", START, "20"), ("C", START, "30")])

@@ -105,7 +105,7 @@ def plain(units):
 
 def path_at(feed, seq, *, hours=24):
     reach = {asset().pk: [(1, hours * 3_600_000_000)] if hours else []}
-    path = queries.stored_path(reach, feed_id=feed.pk, up_to_seq=seq, coarse=61).get(asset().pk, [])
+    path = queries.stored_path(reach, with_sums=True, feed_id=feed.pk, up_to_seq=seq, coarse=61).get(asset().pk, [])
     return [plain(price) for _, price in path]
 
 
@@ -215,9 +215,8 @@ def test_the_newest_price_is_adjusted_where_it_is_from_before_the_split(feed, mo
 @pytest.mark.servers
 def test_the_newest_price_is_adjusted_in_redis_too(feed):
     quote_each(feed, (0, "100"))
-    head = FeedHead.objects.select_related("feed").get(feed=feed)
     ids, now = [asset().pk], at(0)
-    known = {"head": head, "interval_seconds": 60, "now": now}
+    known = {"feed_ids": [feed.pk], "interval_seconds": 60, "now": now}
     log_services.cache_latest(newest={ids[0]: (at(0), Decimal(100))}, **known)
 
     log_services.cache_latest(newest={ids[0]: (at(0), Decimal(50))}, **known)
@@ -372,7 +371,8 @@ def test_windows_see_the_same_of_candles_as_of_quotes(rolled_up):
     of_quotes = path_at(rolled_up, seq)
     Quote.objects.filter(asset=asset()).delete()
 
-    found = queries.stored_path({asset().pk: [(1, 86_400_000_000)]}, feed_id=rolled_up.pk, up_to_seq=seq, coarse=1)
+    needs = {asset().pk: [(1, 86_400_000_000)]}
+    found = queries.stored_path(needs, with_sums=True, feed_id=rolled_up.pk, up_to_seq=seq, coarse=1)
 
     # Of the hour of the split its minutes are read, and of those around it the hours.
     path = found[asset().pk]

@@ -124,7 +124,7 @@ def test_what_was_exported_is_read_again_as_the_same(tmp_path, ada):
     copy = {"Sávings/1": make_portfolio(eve, "Sávings/1", tracks_cash=True), "Other": make_portfolio(eve, "Other")}
     read = read_activities(files["portfolios/1-S-vings-1.csv"].encode())
     assert (read.errors, read.left_out) == ([], [])
-    assert import_activities(portfolio=copy["Sávings/1"], read=read, now=timezone.now()).added == 4
+    assert import_activities(portfolio=copy["Sávings/1"], read=read, now=timezone.now())[0].added == 4
     again = ["\r\n".join(map(",".join, rows_for_export(copy["Sávings/1"])))]
     assert Counter(again[0].splitlines()) == Counter(files["portfolios/1-S-vings-1.csv"].splitlines())
 

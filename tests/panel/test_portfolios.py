@@ -1,13 +1,16 @@
 """The pages of portfolios and of their transactions."""
 
+import re
 from decimal import Decimal
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 from django.utils import timezone
 
 from apps.portfolios.models import LotCopy, Portfolio, Position, Transaction, TransactionChange
 from apps.portfolios.services import correct_transaction
+from apps.site.once import new_key
 from tests.builders import make_operator, make_owner
 from tests.portfolios.rows import bought, close, columns, make_asset, make_portfolio, record, sold, split_of
 
@@ -46,6 +49,7 @@ def posted(portfolio, asset, **fields):
     )
     given = {"portfolio": portfolio.pk, "kind": "buy", "at_0": "2024-01-02", "at_1": "09:30:00", "has_time": "on"}
     given |= {"asset": asset.pk, "quantity": "10", "amount": "1000", "currency": "EUR", "fee": "0", "tax": "0"}
+    given |= {"key": new_key()}
     return empty | given | fields
 
 
@@ -232,3 +236,75 @@ def test_a_list_costs_the_same_however_many_rows_there_are(client, savings, acme
     few = statements()
     record(savings, *[bought(acme)] * 10)
     assert statements() == few
+
+
+def filled_in(client, portfolio, asset, **fields):
+    """Return what a browser sends of the form that it has got."""
+    form = client.get(reverse("admin:portfolios_transaction_add")).context["adminform"].form
+    return posted(portfolio, asset, key=form["key"].value(), **fields)
+
+
+@pytest.mark.parametrize("button", ["_save", "_addanother", "_continue"])
+def test_a_form_that_is_sent_twice_records_once_and_leads_to_the_same_page(client, savings, acme, button):
+    address = reverse("admin:portfolios_transaction_add")
+    form = filled_in(client, savings, acme) | {button: "1"}
+
+    first, second = (client.post(address, form) for _ in range(2))
+
+    assert (first.status_code, first.url) == (second.status_code, second.url) == (302, first.url)
+    assert (Transaction.objects.count(), LogEntry.objects.count()) == (1, 1)
+    assert "This form was sent before, so nothing more was created." in client.get(second.url).text
+    # A form of its own is another transaction, also where it says the same.
+    assert client.post(address, filled_in(client, savings, acme)).status_code == 302
+    assert Transaction.objects.count() == 2
+
+
+def test_a_sale_of_everything_that_is_sent_twice_is_not_refused(client, savings, acme):
+    record(savings, bought(acme))
+    address, form = reverse("admin:portfolios_transaction_add"), filled_in(client, savings, acme, kind="sell")
+    assert [client.post(address, form | {"at_0": "2024-02-02"}).status_code for _ in range(2)] == [302, 302]
+    assert Transaction.objects.filter(kind="sell").count() == 1
+
+
+def test_something_else_in_a_form_that_was_sent_is_recorded_only_once_it_is_sent_again(client, savings, acme):
+    address, form = reverse("admin:portfolios_transaction_add"), filled_in(client, savings, acme)
+    client.post(address, form)
+    other = form | {"quantity": "11"}
+
+    answer = client.post(address, other)
+
+    [why] = errors_of(answer)["__all__"]
+    assert why.startswith("This form was sent before with something else, which was recorded.")
+    assert Transaction.objects.count() == 1
+    again = other | {"key": answer.context["adminform"].form["key"].value()}
+    assert [client.post(address, again).status_code for _ in range(2)] == [302, 302]
+    assert Transaction.objects.count() == 2
+
+
+def test_a_form_that_was_refused_is_sent_again_with_its_key(client, savings, acme):
+    address, form = reverse("admin:portfolios_transaction_add"), filled_in(client, savings, acme, quantity="0")
+    answer = client.post(address, form)
+    assert answer.context["adminform"].form["key"].value() == form["key"]
+    assert client.post(address, form | {"quantity": "10"}).status_code == 302
+
+
+def test_a_form_without_a_key_of_ours_records_nothing(client, savings, acme):
+    [why] = errors_of(add(client, savings, acme, key="x"))["__all__"]
+    assert why.startswith("This form is too old.")
+    assert not Transaction.objects.exists()
+
+
+def test_the_key_of_a_form_is_in_it_and_in_no_row_of_fields(client, savings):
+    text = client.get(reverse("admin:portfolios_transaction_add")).text
+    assert (text.count('name="key"'), 'for="id_key"' in text) == (1, False)
+    [within] = re.findall(r'<form[^>]* id="transaction_form".*?</form>', text, re.DOTALL)
+    assert 'name="key"' in within
+
+
+def test_a_correction_has_no_key_and_is_logged_with_what_it_changed(client, savings, acme):
+    [row] = record(savings, bought(acme))
+    assert "key" not in client.get(page(row)).context["adminform"].form.fields
+    given = posted(savings, acme, has_time="", at_1="12:00:00", quantity="8")
+    assert client.post(page(row), given).status_code == 302
+    said = LogEntry.objects.get().get_change_message()
+    assert ("Quantity" in said, "Key" in said) == (True, False)

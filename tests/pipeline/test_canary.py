@@ -14,7 +14,7 @@ from apps.notify.models import Attempt, Message
 from apps.notify.services import create_channel, send_test
 from apps.pipeline import flow
 from apps.sources.models import Circuit
-from apps.sources.services import create_feed
+from apps.sources.services import Due, create_feed
 from fintech.settings.env import place
 from tests.builders import START, TRACE, at
 from tests.rig import queue_lengths, rig, wait_until
@@ -67,7 +67,7 @@ def test_a_key_is_in_no_log_row_or_page(tmp_path, httpserver, admin_client, monk
     with rig(tmp_path, **KEYS) as processes:
         processes.worker(concurrency=2, LOG_LEVEL="DEBUG")
         for feed in feeds:
-            flow.start_chain(feed_id=feed.pk, slot=at(0), trace_id=TRACE)
+            flow.start_chain(Due(feed.pk, at(0), TRACE))
         wait_until(lambda: FeedEntry.objects.count() == len(feeds), timeout_seconds=60)
         wait_until(lambda: not any(queue_lengths().values()))
         log = processes.log("worker")

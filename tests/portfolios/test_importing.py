@@ -104,7 +104,7 @@ def test_what_is_exported_for_ghostfolio_is_imported_as_the_same_rows(client):
     client.force_login(ada)
     answer = client.get(reverse("portfolio_as_ghostfolio", args=[savings.pk]))
     assert (answer["X-Left-Out"], answer["Content-Type"]) == ("0", "application/json")
-    assert import_activities(portfolio=copy, read=read_activities(answer.content), now=NOW).added == len(rows)
+    assert import_activities(portfolio=copy, read=read_activities(answer.content), now=NOW)[0].added == len(rows)
     names = ("kind", "at", "has_time", "asset", "quantity", "amount", "currency", "fee", "notes")
     first, second = (Counter(one.transactions.values_list(*names)) for one in (savings, copy))
     assert first == second
@@ -139,12 +139,12 @@ def test_what_is_exported_as_csv_is_imported_as_the_same_rows(client):
     exported = client.get(reverse("portfolio_download", args=[savings.pk])).content
     read = read_activities(exported)
     assert (read.errors, read.left_out) == ([], [])
-    assert import_activities(portfolio=copy, read=read, now=NOW).added == 8
+    assert import_activities(portfolio=copy, read=read, now=NOW)[0].added == 8
     again = client.get(reverse("portfolio_download", args=[copy.pk])).content
     assert Counter(again.splitlines()) == Counter(exported.splitlines())
     # Typed rows have an id in the file, by which they are known again, in the portfolio that they were typed into too.
     for portfolio, file in ((copy, exported), (savings, exported), (savings, again)):
-        assert import_activities(portfolio=portfolio, read=read_activities(file), now=NOW)[1:] == (0, 8, 0)
+        assert import_activities(portfolio=portfolio, read=read_activities(file), now=NOW)[0][1:] == (0, 8, 0)
     assert known_ids(savings, {"x-1", "x-2", "transaction-1", f"transaction-{uuid4()}"}) == {"x-1"}
 
 
@@ -223,7 +223,7 @@ def test_an_exchange_rate_of_a_file_counts_in_portfolios_of_its_currency(base, t
     portfolio = make_portfolio(make_owner(), base=base, tracks_cash=tracks_cash)
     read = read_activities(PP.encode())
     for added in (1 + tracks_cash, 0):
-        done = import_activities(portfolio=portfolio, read=read, now=NOW)
+        done, _ = import_activities(portfolio=portfolio, read=read, now=NOW)
         assert (done.added, done.without_cash) == (added, 0 if tracks_cash else 1)
     row = Transaction.objects.get(kind="buy")
     assert (row.amount, row.currency, row.rate, row.fee_currency, row.tax_currency) == (1000, "USD", rate, "EUR", "EUR")

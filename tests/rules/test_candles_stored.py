@@ -150,4 +150,4 @@ def test_for_however_many_assets_three_statements_say_who_has_quotes_and_who_nee
             market.quoted_path(reach, feed_id=feed.pk, up_to_seq=1)
         with django_assert_num_queries(len(quoted) + 4):
             needs = dict.fromkeys(reach, needs_of(KEYS))
-            market.stored_path(needs, feed_id=feed.pk, up_to_seq=1, coarse=COARSE)
+            market.stored_path(needs, with_sums=True, feed_id=feed.pk, up_to_seq=1, coarse=COARSE)

@@ -9,11 +9,12 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.market.models import Asset
 from apps.portfolios.importing import prune_import_files
 from apps.portfolios.models import ImportFile, PriceRequest, Transaction
 from tests.builders import make_owner
 from tests.portfolios.domain.test_ghostfolio import ROW, in_json
-from tests.portfolios.rows import close, make_asset, make_portfolio
+from tests.portfolios.rows import bought, close, make_asset, make_portfolio, record
 
 pytestmark = pytest.mark.django_db
 
@@ -110,7 +111,7 @@ def test_what_is_wrong_with_a_row_that_becomes_two_transactions_is_listed_once(c
 def test_rows_that_are_left_out_are_listed_with_why(client, savings):
     header = "Entrada/Saída,Data,Movimentação,Produto,Instituição,Quantidade,Preço unitário,Valor da Operação"
     rows = [
-        "Credito,02/01/2024,Desdobro,ACME - Acme,XP,100,-,-",
+        "Credito,02/01/2024,Cisão,ACME - Acme,XP,100,-,-",
         "Credito,02/01/2024,Rendimento,ACME - Acme,XP,1,5,5",
         *["Credito,02/01/2024,Rendimento,ACME - Acme,XP,1,-,-"] * 12,
     ]
@@ -118,10 +119,28 @@ def test_rows_that_are_left_out_are_listed_with_why(client, savings):
     text = confirm(client, savings).text
     assert "14 rows, read as B3." in text
     assert "13 rows left out" in text
-    assert '<td class="number">1</td><td class="text">Desdobro: the file has a quantity and no ratio.' in text
+    assert '<td class="number">1</td><td class="text">Cisão: the file has neither the ratio nor' in text
     why = "Rendimento: the file has no amount for it. Record it by hand."
     which = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 2 more"
     assert f'<td class="number">12</td><td class="text">{why}</td><td class="text">{which}</td>' in text
+
+
+def test_a_split_is_recorded_once_it_is_ticked(client, savings):
+    record(savings, bought(Asset.objects.get(), quantity="100"))
+    header = "Entrada/Saída,Data,Movimentação,Produto,Instituição,Quantidade,Preço unitário,Valor da Operação"
+    sale = "Credito,03/06/2024,Leilão de Fração,ACME - Acme,XP,150,1,150"
+    send(client, savings, f"{header}\nCredito,02/05/2024,Desdobro,ACME - Acme,XP,100,-,-\n{sale}".encode())
+    text = confirm(client, savings).text
+    offer = "Desdobro of ACME on 2024-05-02: 100 became 200, a split of 2 for 1, in Savings"
+    assert f'<input type="checkbox" name="split" value="1:2:1"> {offer}' in text
+    # What is sold after it is wrong without it.
+    assert ("1 row left out" in text, "1 row is wrong" in text) == (True, True)
+    text = confirm(client, savings, split="1:2:1").text
+    assert f'<input type="checkbox" name="split" value="1:2:1" checked> {offer}' in text
+    assert said(text) == ["Savings: 2 would be recorded, 0 were there already."]
+    assert not Transaction.objects.filter(event="split").exists()
+    confirm(client, savings, split="1:2:1", record="1")
+    assert Transaction.objects.get(event="split").numerator == 2
 
 
 def test_the_rows_of_a_file_are_counted_and_not_what_they_come_to(client, savings):

@@ -13,6 +13,7 @@ from apps.market.queries import every_asset, every_feed
 from apps.market.services import create_manual_asset
 from apps.pipeline.flow import evaluate_pending, roll_up
 from apps.portfolios.models import Transaction
+from apps.site.once import new_key
 from apps.wording import format_plain
 from tests.api.asking import URL
 from tests.builders import make_owner
@@ -45,6 +46,10 @@ def page(asset):
     return reverse("manual", args=[asset.external_id])
 
 
+def create(client, **fields):
+    return client.post(NEW, {"currency": "EUR", "key": new_key()} | fields, follow=True)
+
+
 def type_price(client, asset, day, price):
     return client.post(page(asset), {"what": "price", "day": day, "price": price}, follow=True)
 
@@ -71,21 +76,20 @@ def test_who_is_not_signed_in_is_sent_to_sign_in(client, house):
 
 def test_an_asset_is_made_and_says_what_to_do_next(client, ada):
     assert "No manual assets yet" in client.get(LIST).text
-    answer = client.post(NEW, {"symbol": "house", "currency": "eur", "name": "My house"}, follow=True)
+    answer = create(client, symbol="house", currency="eur", name="My house")
     asset = every_asset().get()
     assert (asset.symbol, asset.currency, asset.name, asset.owner) == ("HOUSE", "EUR", "My house", ada)
     assert "HOUSE was created. Type its prices here, or upload them." in answer.text
     assert "No price yet" in answer.text
     assert "HOUSE" in client.get(LIST).text
-    second = client.post(NEW, {"symbol": "CAR", "currency": "EUR"}, follow=True)
-    assert second.redirect_chain
+    assert create(client, symbol="CAR").redirect_chain
     assert every_feed().count() == 1
 
 
 def test_what_is_wrong_with_an_asset_stands_beside_its_field(client, house):
-    taken = client.post(NEW, {"symbol": "HOUSE", "currency": "EUR"}).context["form"].errors
+    taken = create(client, symbol="HOUSE").context["form"].errors
     assert taken == {"symbol": ["There is an asset of this symbol already."]}
-    wrong = client.post(NEW, {"symbol": "MY HOUSE", "currency": "€"}).context["form"].errors
+    wrong = create(client, symbol="MY HOUSE", currency="€").context["form"].errors
     assert set(wrong) == {"symbol", "currency"}
     assert every_asset().count() == 1
 

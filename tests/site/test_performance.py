@@ -220,6 +220,19 @@ def test_the_first_page_loads_the_chart_and_the_comparison_of_a_year(client, two
     assert "Benchmark: ACME" in figures(part)
 
 
+@pytest.mark.parametrize("name", ["performance", "portfolio_performance_part"])
+def test_a_value_that_nothing_changes_is_no_quiet_line(client, savings, acme, name):
+    close(acme, "2024-01-02", "100")
+    record(savings, bought(acme, day="2024-01-02"))
+    still = "Neither a price nor a transaction has changed the value"
+    text = page(client, name, savings, period="1m").text
+    assert still in text
+    assert "?period=all" in text
+    assert still not in page(client, name, savings, period="all").text
+    quote(acme, "101", at=timezone.now() - timedelta(minutes=1))
+    assert still not in page(client, name, savings, period="1m").text
+
+
 def test_an_asset_without_a_price_then_is_no_benchmark(client, two_years):
     make_asset("INDEX")
     text = page(client, "performance", two_years, benchmark="INDEX").text

@@ -12,6 +12,7 @@ from apps.pipeline import flow
 from apps.portfolios.models import PortfolioSeries
 from apps.portfolios.series import target_of
 from apps.rules.models import Rule
+from apps.site.once import new_key
 from tests.builders import make_member, make_owned, make_owner
 from tests.portfolios.rows import bought, make_asset, make_portfolio, record
 from tests.portfolios.series_rows import make_legs
@@ -40,8 +41,8 @@ def page_of(portfolio):
 
 
 def make(client, portfolio, **values):
-    given = {"kind": "portfolio_value", "symbol": "MINE", "every_seconds": "60", "target": ""} | values
-    return client.post(page_of(portfolio), given)
+    given = {"kind": "portfolio_value", "symbol": "MINE", "every_seconds": "60", "target": "", "key": new_key()}
+    return client.post(page_of(portfolio), given | values)
 
 
 def errors(answer):

@@ -271,6 +271,19 @@ def test_cash_is_shown_in_each_currency(client, ada):
     assert cells(text, 0) == [["EUR", "1\u202f000", "1\u202f000", ""]]
 
 
+def test_a_balance_opens_into_the_transactions_that_moved_it(client, ada, acme):
+    savings = make_portfolio(ada, tracks_cash=True)
+    _, changed, fee, _ = record(
+        savings,
+        columns("2024-01-02", "deposit", amount="1000", currency="EUR"),
+        columns("2024-01-03", "conversion", amount="9", currency="EUR", counter_amount="10", counter_currency="USD"),
+        bought(acme, day="2024-01-04", amount="100", fee="1", fee_currency="USD"),
+        bought(acme, day="2024-01-05", amount="100"),
+    )
+    [address] = re.findall(r'href="([^"]*currency=USD)"', page(client, "portfolio", savings).text)
+    assert {one.pk for one in client.get(address).context["page"]} == {changed.pk, fee.pk}
+
+
 @pytest.mark.parametrize("name", ["portfolio", "performance"])
 def test_a_page_costs_the_same_however_much_it_shows(client, savings, acme, name, django_assert_max_num_queries):
     def statements():

@@ -8,6 +8,7 @@ from apps.market.derived.models import DerivedSeries
 from apps.market.models import Asset
 from apps.market.queries import every_asset
 from apps.pipeline.flow import evaluate_pending
+from apps.site.once import new_key
 from tests.builders import append_quotes, at, make_feed, make_owner
 from tests.market.derived_rows import make_series
 
@@ -30,7 +31,8 @@ def feed():
 
 def typed(*legs, kind="ratio", symbol="USDC-USD", **more):
     columns = dict(zip(("asset", "weight", "max_skew"), zip(*legs, strict=True), strict=True))
-    return {"symbol": symbol, "kind": kind, **{name: list(values) for name, values in columns.items()}, **more}
+    legs = {name: list(values) for name, values in columns.items()}
+    return {"symbol": symbol, "kind": kind, "key": new_key(), **legs, **more}
 
 
 RATIO = (("btc-usd", "", ""), ("BTC-USDC", "", "5 minutes"))

@@ -203,6 +203,7 @@ def test_the_list_has_pages_and_is_narrowed_by_each_field(client, savings, ada, 
     assert rows("?asset=bolt") == (1, 1)
     assert rows("?since=2024-02-01&until=2024-02-28") == (1, 1)
     assert rows("?text=GIFT") == (1, 1)
+    assert (rows("?currency=eur"), rows("?currency=usd")) == ((57, 50), (0, 0))
     assert rows("?what=buy&asset=acme&page=2") == (55, 5)
     assert "what=buy&amp;asset=acme&amp;page=1" in client.get(f"{address(savings)}?what=buy&asset=acme&page=2").text
     text = client.get(f"{address(savings)}?asset=NONE").text

@@ -17,6 +17,8 @@ from graphql import (
     get_nullable_type,
     is_leaf_type,
     is_non_null_type,
+    is_object_type,
+    located_error,
 )
 from graphql.pyutils import Path
 from graphql_sync_dataloaders import DeferredExecutionContext, SyncFuture
@@ -24,41 +26,60 @@ from graphql_sync_dataloaders import DeferredExecutionContext, SyncFuture
 Fields = dict[str, list[FieldNode]]
 
 
-class Leaf(NamedTuple):
-    """A field that is an attribute of its row, or a key of it, as a scalar or an enum writes it. default: of a row
-    without it."""
+class Attribute(NamedTuple):
+    """A field that is an attribute of its row, or a key of it. default: of a row without it; write: how a scalar or an
+    enum writes it; row: the type of the row that it is. One of the last two is None."""
 
-    attribute: str
+    name: str
     default: Any
-    write: Callable[[Any], Any]
     may_be_null: bool
+    write: Callable[[Any], Any] | None
+    row: GraphQLObjectType | None
 
 
-def leaf_of(field: GraphQLField | None) -> Leaf | None:
-    """Return how to read a field without arguments, resolver, list or fields of its own; None for any other."""
+def attribute_of(field: GraphQLField | None) -> Attribute | None:
+    """Return how to read a field without arguments, resolver or list; None for any other."""
     resolve = field.resolve if field is not None else None
     if field is None or field.args or not isinstance(resolve, partial) or resolve.func is not dict_or_attr_resolver:
         return None
     kind = get_nullable_type(field.type)
-    if not is_leaf_type(kind):
-        return None
-    attribute, default = resolve.args
-    return Leaf(attribute, default, kind.serialize, may_be_null=not is_non_null_type(field.type))
+    named = {"may_be_null": not is_non_null_type(field.type)}
+    if is_leaf_type(kind):
+        return Attribute(*resolve.args, write=kind.serialize, row=None, **named)
+    if is_object_type(kind) and kind.is_type_of is None:
+        return Attribute(*resolve.args, write=None, row=kind, **named)
+    return None
+
+
+def is_scalar_resolved(field: GraphQLField | None) -> bool:
+    """Tell whether a field is a scalar or an enum that may be null, without arguments, by a resolver of its own."""
+    return field is not None and field.resolve is not None and not field.args and is_leaf_type(field.type)
+
+
+class Later(NamedTuple):
+    """A value that is there once a future is done; take: gives it then."""
+
+    future: SyncFuture
+    take: Callable[[SyncFuture], Any]
+
+
+# How to read a field: as an attribute, by its resolver, or as the library does.
+Reading = Attribute | GraphQLField | None
 
 
 class Execution(DeferredExecutionContext):
     """The library's, which knows graphql-core from before an error's place was handed along with it; and quicker.
 
-    Most fields of a page are attributes of its rows. They are read here in one loop, without the arguments, the path
-    and the description of the place that the library makes for each. Where a value is wrong or comes later, the
-    library reads the field.
+    Most fields of a page are attributes of its rows, or scalars that are read for all rows at once. They are put
+    together here in one loop, without the arguments, the descriptions of the place and the futures that the library
+    makes for each. Where the value of an attribute is wrong, the library reads the field.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         # By the identity of a dict, which the library has once for all rows of a list, and which is kept here so that
         # no other gets its identity.
-        self._known: dict[int, tuple[Fields, list[tuple[str, list[FieldNode], Leaf | None]]]] = {}
+        self._known: dict[int, tuple[Fields, list[tuple[str, list[FieldNode], Reading]]]] = {}
 
     def execute_fields(
         self, parent_type: GraphQLObjectType, source: Any, path: Path | None, fields: Fields
@@ -67,20 +88,80 @@ class Execution(DeferredExecutionContext):
         known = self._known.get(id(fields))
         if known is None:
             own = parent_type.fields
-            leaves = [(name, nodes, leaf_of(own.get(nodes[0].name.value))) for name, nodes in fields.items()]
-            known = self._known[id(fields)] = fields, leaves
+            readings = [(name, nodes, _reading_of(own.get(nodes[0].name.value))) for name, nodes in fields.items()]
+            known = self._known[id(fields)] = fields, readings
         values: dict[str, Any] = {}
-        waiting: dict[str, SyncFuture] = {}
-        for name, nodes, leaf in known[1]:
-            value = _read(source, leaf) if leaf is not None else _OTHERWISE
+        waiting: dict[str, Later] = {}
+        for name, nodes, reading in known[1]:
+            value = _OTHERWISE
+            if isinstance(reading, Attribute):
+                value = _read(source, reading)
+                if reading.row is not None and value is not None and value is not _OTHERWISE:
+                    place = Path(path, name, parent_type.name)
+                    value = self._execute_row(reading.row, value, nodes, place, may_be_null=reading.may_be_null)
+            elif reading is not None:
+                value = self._resolve(reading, parent_type, source, nodes, Path(path, name, parent_type.name))
             if value is _OTHERWISE:
                 value = self.execute_field(parent_type, source, nodes, Path(path, name, parent_type.name))
-                if isinstance(value, SyncFuture):
-                    waiting[name] = value
-                elif value is Undefined:
-                    continue
+            if isinstance(value, SyncFuture):
+                value = Later(value, SyncFuture.result)
+            if isinstance(value, Later):
+                waiting[name] = value
+            elif value is Undefined:
+                continue
             values[name] = value
         return _complete(values, waiting) if waiting else values
+
+    def _resolve(
+        self, field: GraphQLField, parent_type: GraphQLObjectType, source: Any, nodes: list[FieldNode], path: Path
+    ) -> Any:
+        """Return what a resolver gives, as its scalar writes it; or Later."""
+        try:
+            value = field.resolve(source, self.build_resolve_info(field, nodes, parent_type, path))
+        except Exception as error:
+            return self._failed(error, field, nodes, path)
+        if not isinstance(value, SyncFuture):
+            return self._written(field, nodes, path, value)
+        take = partial(self._taken, field, nodes, path)
+        if value.done():
+            return take(value)
+        if value.deferred_callback is not None:
+            self._deferred_callbacks.append(value.deferred_callback)
+        return Later(value, take)
+
+    def _taken(self, field: GraphQLField, nodes: list[FieldNode], path: Path, future: SyncFuture) -> Any:
+        try:
+            value = future.result()
+        except Exception as error:
+            return self._failed(error, field, nodes, path)
+        return self._written(field, nodes, path, value)
+
+    def _written(self, field: GraphQLField, nodes: list[FieldNode], path: Path, value: Any) -> Any:
+        """Return a value as its scalar writes it; None, and the error noted, where it cannot be written."""
+        if value is None:
+            return None
+        try:
+            if isinstance(value, Exception):
+                raise value
+            return self.complete_leaf_value(field.type, value)
+        except Exception as error:
+            return self._failed(error, field, nodes, path)
+
+    def _failed(self, error: Exception, field: GraphQLField, nodes: list[FieldNode], path: Path) -> None:
+        self.handle_field_error(located_error(error, nodes, path.as_list()), field.type)
+
+    def _execute_row(
+        self, kind: GraphQLObjectType, row: Any, nodes: list[FieldNode], path: Path, *, may_be_null: bool
+    ) -> Any:
+        """Return the fields of a row that is an attribute of another; None where one of them had to be there and
+        failed."""
+        try:
+            return self.execute_fields(kind, row, path, self.collect_subfields(kind, nodes))
+        except Exception as error:
+            if not may_be_null:
+                raise
+            self.handle_field_error(located_error(error, nodes, path.as_list()), kind)
+            return None
 
     def handle_field_error(self, error: GraphQLError, return_type: GraphQLOutputType, path: Path | None = None) -> None:
         """Note the error at the place that it names itself."""
@@ -92,34 +173,42 @@ class Execution(DeferredExecutionContext):
 _OTHERWISE = object()
 
 
-def _read(source: Any, leaf: Leaf) -> Any:
-    """Return what a leaf writes of a row; _OTHERWISE where the library is to do it, and to say what is wrong."""
-    name, default = leaf.attribute, leaf.default
+def _read(source: Any, attribute: Attribute) -> Any:
+    """Return what is written of a scalar, or the row; _OTHERWISE where the library is to do it, and to say what is
+    wrong."""
+    name, default = attribute.name, attribute.default
     value = source.get(name, default) if isinstance(source, dict) else getattr(source, name, default)
     if value is None:
-        return None if leaf.may_be_null else _OTHERWISE
-    if isinstance(value, SyncFuture):
+        return None if attribute.may_be_null else _OTHERWISE
+    if isinstance(value, SyncFuture | Exception):
         return _OTHERWISE
+    if attribute.write is None:
+        return value
     try:
-        written = leaf.write(value)
+        written = attribute.write(value)
     except Exception:
         # The library writes it again, and reports the error.
         return _OTHERWISE
     return _OTHERWISE if written is None else written
 
 
-def _complete(values: dict[str, Any], waiting: dict[str, SyncFuture]) -> SyncFuture:
+def _reading_of(field: GraphQLField | None) -> Reading:
+    return attribute_of(field) or (field if is_scalar_resolved(field) else None)
+
+
+def _complete(values: dict[str, Any], waiting: dict[str, Later]) -> SyncFuture:
     """Return the values, later: once those that are waited for are there, in their places."""
-    later = SyncFuture()
+    complete = SyncFuture()
 
     def take(name: str) -> None:
-        values[name] = waiting.pop(name).result()
+        later = waiting.pop(name)
+        values[name] = later.take(later.future)
         if not waiting:
-            later.set_result(values)
+            complete.set_result(values)
 
-    for name, value in waiting.items():
-        value.add_done_callback(partial(take, name))
-    return later
+    for name, later in waiting.items():
+        later.future.add_done_callback(partial(take, name))
+    return complete
 
 
 # A statement of a query may take a third of what others may.

@@ -17,6 +17,7 @@ from apps.owned_ids import OWNED_ID_FORM
 NESTED_DEEPEST = 30
 PAGE_DEFAULT = 20
 PAGE_LARGEST = 100
+SKIPPED_MOST = 1_000_000
 
 _DECIMAL = re.compile(r"-?[0-9]{1,24}(\.[0-9]{1,18})?\Z")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
@@ -136,26 +137,44 @@ class FeedId(graphene.Scalar):
         return cls.parse_value(node.value if isinstance(node, StringValueNode) else None)
 
 
-class PageSize(graphene.Scalar):
-    """How many rows of a list: a whole number from 1 to 100."""
+class _WholeNumber(graphene.Scalar):
+    """A whole number from LEAST to MOST."""
+
+    LEAST: int
+    MOST: int
+
+    class Meta:
+        abstract = True
 
     @staticmethod
     def serialize(value: int) -> int:
         """Return the number itself."""
         return value
 
-    @staticmethod
-    def parse_value(value: Any) -> int:
+    @classmethod
+    def parse_value(cls, value: Any) -> int:
         """Return the number itself. Raises GraphQLError."""
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= PAGE_LARGEST:
-            raise GraphQLError(f"Write a whole number from 1 to {PAGE_LARGEST}.")
+        if not isinstance(value, int) or isinstance(value, bool) or not cls.LEAST <= value <= cls.MOST:
+            raise GraphQLError(f"Write a whole number from {cls.LEAST} to {cls.MOST}.")
         return value
 
     @classmethod
     def parse_literal(cls, node: Any, variables: Any = None) -> int:
         """Return the same of a literal."""
-        is_short = isinstance(node, IntValueNode) and len(node.value) <= len(str(PAGE_LARGEST))
+        is_short = isinstance(node, IntValueNode) and len(node.value) <= len(str(cls.MOST))
         return cls.parse_value(int(node.value) if is_short else None)
+
+
+class PageSize(_WholeNumber):
+    """How many rows of a list: a whole number from 1 to 100."""
+
+    LEAST, MOST = 1, PAGE_LARGEST
+
+
+class Skip(_WholeNumber):
+    """How many rows of a list are left out: a whole number from 0 to 1000000."""
+
+    LEAST, MOST = 0, SKIPPED_MOST
 
 
 class JSON(graphene.Scalar):

@@ -51,6 +51,6 @@ def _keep(content: bytes, now: datetime, asker: Asker) -> dict[str, Any]:
         "rows": len(read.rows),
         "errors": len(read.errors),
         "left_out": len(read.left_out),
-        "accounts": sorted({one.account for one in read.rows}),
-        "symbols": sorted({one.symbol for one in read.rows if one.symbol}),
+        "accounts": sorted(read.accounts()),
+        "symbols": sorted(read.symbols()),
     }

@@ -145,7 +145,7 @@ def derive_next(*, feed_id: int, now: datetime, trace_id: str) -> FeedEntry | No
     rest = {asset_id: _from_in_force(path, mark.until) for asset_id, path in paths.items()}
     _warm[feed_id] = _Known(version, mark.until, positions, legs, rest, states)
     newest = {one.asset_id: (one.at, one.price) for one in fresh}
-    cache_latest(head=head, newest=newest, interval_seconds=legs.interval_seconds, now=now)
+    cache_latest(feed_ids=[head.pk], newest=newest, interval_seconds=legs.interval_seconds, now=now)
     return entry
 
 

@@ -44,6 +44,7 @@ from apps.market.queries.log import (
     feeds_behind,
     feeds_pushed_to,
     feeds_to_roll_up,
+    feeds_with_pending,
     has_more_quotes,
     has_pending,
     has_quotes,
@@ -103,6 +104,7 @@ from apps.market.queries.valuing import (
     prices_then,
     rate_assets,
 )
+from apps.market.queries.worth import Held, worth_changes
 
 __all__ = [
     "BARS_MOST",
@@ -114,6 +116,7 @@ __all__ = [
     "AssetIndex",
     "Bar",
     "ChosenAsset",
+    "Held",
     "HeldPrice",
     "Later",
     "Moment",
@@ -150,6 +153,7 @@ __all__ = [
     "feeds_pushed_to",
     "feeds_seen_by",
     "feeds_to_roll_up",
+    "feeds_with_pending",
     "first_prices",
     "forgotten_before",
     "has_more_quotes",
@@ -206,4 +210,5 @@ __all__ = [
     "watched_ids",
     "width_of",
     "with_recent_entries",
+    "worth_changes",
 ]

@@ -35,35 +35,54 @@ def _time(microseconds: str) -> str:
     return f"{_EPOCH} + {microseconds} * interval '1 microsecond'"
 
 
-# The candles of each part (of one asset, in [since, until)), those of one cell of the grid as one.
-_GROUPED = f"""
-    SELECT part.asset_id, part.grid, cell.*
-    FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
-        AS part (asset_id, resolution, grid, since, until)
-    CROSS JOIN LATERAL (
-        SELECT {_microseconds("min(first_at)")}, {_units("max(open) FILTER (WHERE close_before IS NULL)")},
-            {_microseconds("max(low_at) FILTER (WHERE low = lowest)")}, {_units("min(low)")},
-            {_microseconds("max(high_at) FILTER (WHERE high = highest)")}, {_units("max(high)")},
-            {_microseconds("max(last_at)")}, {_units("max(close) FILTER (WHERE next IS NULL)")},
-            (sum(price_time) + coalesce(sum(close_before * gap), 0) * {UNITS_PER_ONE})::numeric(80, 0)::text,
-            (sum(square_time) + coalesce(sum(close_before * close_before * gap), 0) * {UNITS_PER_ONE**2}::numeric)
-                ::numeric(120, 0)::text
+# The sums over a cell: the last price of each of its candles was in force up to the first of the next.
+_SUMS = f""",
+                sum(price_time) + coalesce(sum(close_before * gap), 0) * {UNITS_PER_ONE} AS price_time,
+                sum(square_time) + coalesce(sum(close_before * close_before * gap), 0) * {UNITS_PER_ONE**2}::numeric
+                    AS square_time"""
+_BEFORE_EACH = """, price_time, square_time, lag(close) OVER in_order AS close_before,
+                    extract(epoch FROM first_at - lag(last_at) OVER in_order) * 1000000 AS gap"""
+# Windows without sums see the lowest and the highest prices alone: a cell shows only until a later one is as extreme in
+# both. Its last price was in force until the next cell, which is given too.
+_SHOWING = """
+        SELECT cell.*, coalesce(lag(shows) OVER (ORDER BY binned), true) AS ends_one
         FROM (
-            SELECT *, extract(epoch FROM first_at - last_before) * 1000000 AS gap,
-                min(low) OVER (PARTITION BY binned) AS lowest, max(high) OVER (PARTITION BY binned) AS highest
+            SELECT cell.*, coalesce(low < min(low) OVER later OR high > max(high) OVER later, true) AS shows
+            FROM ({cells}) cell
+            WINDOW later AS (ORDER BY binned DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+        ) cell"""
+
+
+def _grouped(*, with_sums: bool) -> str:
+    """Return the statement that gives the candles of each part, those of one cell of the grid as one."""
+    cells = f"""
+            SELECT binned, min(first_at) AS first_at, max(open) FILTER (WHERE at = first) AS open,
+                max(low_at) FILTER (WHERE low = lowest) AS low_at, min(low) AS low,
+                max(high_at) FILTER (WHERE high = highest) AS high_at, max(high) AS high,
+                max(last_at) AS last_at, max(close) FILTER (WHERE at = last) AS close{_SUMS if with_sums else ""}
             FROM (
-                SELECT candle.*, binned, lag(close) OVER in_order AS close_before,
-                    lag(last_at) OVER in_order AS last_before, lead(at) OVER in_order AS next
-                FROM market_candle candle,
+                SELECT binned, at, open, low, high, close, first_at, low_at, high_at, last_at,
+                    min(low) OVER whole AS lowest, max(high) OVER whole AS highest,
+                    min(at) OVER whole AS first, max(at) OVER whole AS last{_BEFORE_EACH if with_sums else ""}
+                FROM market_candle,
                     LATERAL (SELECT date_bin(part.grid * interval '1 microsecond', at, {_EPOCH}) AS binned) bin
                 WHERE asset_id = part.asset_id AND resolution = part.resolution
                     AND at >= {_time("part.since")} AND at < {_time("part.until")}
-                WINDOW in_order AS (PARTITION BY binned ORDER BY at)
-            ) joined
-        ) known
-        GROUP BY binned
-    ) cell
+                WINDOW in_order AS (PARTITION BY binned ORDER BY at), whole AS (PARTITION BY binned)
+            ) known
+            GROUP BY binned"""  # noqa: S608 (names of our own)
+    sums = ", price_time::numeric(80, 0)::text, square_time::numeric(120, 0)::text"
+    return f"""
+    SELECT part.asset_id, part.grid, {_microseconds("first_at")}, {_units("open")}, {_microseconds("low_at")},
+        {_units("low")}, {_microseconds("high_at")}, {_units("high")}, {_microseconds("last_at")},
+        {_units("close")}{sums if with_sums else ""}
+    FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+        AS part (asset_id, resolution, grid, since, until)
+    CROSS JOIN LATERAL ({cells if with_sums else _SHOWING.format(cells=cells)}) cell
+    {"" if with_sums else "WHERE shows OR ends_one"}
     ORDER BY 1, 3"""  # noqa: S608 (names of our own)
+
+
 # The assets of which minutes are missing that hours tell of: they are not kept for ever.
 _WITHOUT_MINUTES = f"""
     SELECT DISTINCT part.asset_id
@@ -110,7 +129,9 @@ class _Part(NamedTuple):
     until: int
 
 
-def grouped_paths(needs: Mapping[int, Needs], *, feed_id: int, up_to_entry: int) -> dict[int, list[Point | PathCandle]]:
+def grouped_paths(
+    needs: Mapping[int, Needs], *, with_sums: bool, feed_id: int, up_to_entry: int
+) -> dict[int, list[Point | PathCandle]]:
     """Return the paths of those of these assets whose candles say at this place in the log what their quotes would. The
     others are to be read quote by quote, and so are all on SQLite.
 
@@ -145,10 +166,11 @@ def grouped_paths(needs: Mapping[int, Needs], *, feed_id: int, up_to_entry: int)
     first_of = {part.asset_id: part for part in sorted(parts, key=lambda part: -part.since)}
     for asset_id, last_at, close in _rows(_BEFORE, _columns((one[0], one[1], one[3]) for one in first_of.values())):
         paths[asset_id].append((last_at, int(close)))
-    for asset_id, grid, *row in _rows(_GROUPED, _columns(parts)):
+    for asset_id, grid, *row in _rows(_grouped(with_sums=with_sums), _columns(parts)):
         first_at, opened, low_at, low, high_at, high, last_at, close, *sums = map(int, row)
         given = Given(opened, low, high, close)
-        candle = (first_at, opened, low_at, low, high_at, high, last_at, close, *sums, given)
+        price_time, square_time = sums or (0, 0)
+        candle = (first_at, opened, low_at, low, high_at, high, last_at, close, price_time, square_time, given)
         paths[asset_id].append(PathCandle(grid, *candle))
     counts = _columns((asset_id, *span) for asset_id, span in quoted_since.items())
     for asset_id, at, units in _rows(_QUOTED, [*counts, up_to_entry, up_to_entry] if counts else []):

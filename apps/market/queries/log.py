@@ -1,6 +1,6 @@
 """The feeds' logs: their entries, and the quotes in them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from operator import itemgetter
@@ -22,9 +22,9 @@ from apps.market.queries.splits import splits_of
 _MICROSECONDS = RawSQL("(extract(epoch FROM at) * 1000000)::bigint", [], output_field=BigIntegerField())
 _UNITS = RawSQL(f"(price * {UNITS_PER_ONE})::numeric(31, 0)::text", [], output_field=TextField())  # noqa: S611
 # By hand, as below: each evaluation asks both, and Django would take longer to build them than PostgreSQL to run them.
-_HAS_PENDING = """
-    SELECT 1 FROM market_evaluationcursor evaluated JOIN market_feedhead head USING (feed_id)
-    WHERE evaluated.feed_id = %s AND head.seq > evaluated.seq"""
+_WITH_PENDING = """
+    SELECT evaluated.feed_id FROM market_evaluationcursor evaluated JOIN market_feedhead head USING (feed_id)
+    WHERE evaluated.feed_id IN ({marks}) AND head.seq > evaluated.seq"""
 _QUOTES_OF_ENTRY = f"""
     SELECT
         asset_id, (extract(epoch FROM at) * 1000000)::bigint, (price * {UNITS_PER_ONE})::numeric(31, 0)::text,
@@ -36,9 +36,16 @@ _QUOTES_OF_ENTRY = f"""
 
 def has_pending(feed_id: int) -> bool:
     """Tell whether the feed's log goes on behind the evaluation cursor."""
+    return bool(feeds_with_pending([feed_id]))
+
+
+def feeds_with_pending(feed_ids: Collection[int]) -> list[int]:
+    """Return those of these feeds whose log goes on behind the evaluation cursor."""
+    if not feed_ids:
+        return []
     with connection.cursor() as cursor:
-        cursor.execute(_HAS_PENDING, [feed_id])
-        return cursor.fetchone() is not None
+        cursor.execute(_WITH_PENDING.format(marks=", ".join(["%s"] * len(feed_ids))), list(feed_ids))
+        return sorted(feed_id for (feed_id,) in cursor.fetchall())
 
 
 def feeds_to_roll_up() -> list[int]:

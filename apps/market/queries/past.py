@@ -25,19 +25,22 @@ from apps.market.queries.switches import switches_before, switches_up_to, with_s
 from apps.market.splits import Splits
 
 
-def stored_path(needs: Mapping[int, Needs], *, feed_id: int, up_to_seq: int, coarse: int) -> dict[int, list[PathItem]]:
+def stored_path(
+    needs: Mapping[int, Needs], *, with_sums: bool, feed_id: int, up_to_seq: int, coarse: int
+) -> dict[int, list[PathItem]]:
     """Return the path of these assets as quoted_path does, as windows with these grids see it: with candles where they
     say the same, and of those days whose quotes are kept no more, and with the splits and the changes of provider that
     are known at that place.
 
-    needs: asset id -> (grid, how far back) of its windows, finest grid first, in microseconds.
+    needs: asset id -> (grid, how far back) of its windows, finest grid first, in microseconds; with_sums: one of them
+    sums prices over time. Without that, candles may have 0 for their sums, which are half of the work.
     coarse: minutes are given for so many hours before the newest quote, hours for so many days, and days before that.
     """
     place = _place(feed_id, up_to_seq=up_to_seq)
     if place is None:
         return {}
     needs = {asset_id: needs[asset_id] for asset_id in ever_quoted(needs)}
-    grouped = grouped_paths(needs, feed_id=feed_id, up_to_entry=place)
+    grouped = grouped_paths(needs, with_sums=with_sums, feed_id=feed_id, up_to_entry=place)
     reach = {
         asset_id: max((back for _, back in grids), default=0)
         for asset_id, grids in needs.items()

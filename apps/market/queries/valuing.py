@@ -13,9 +13,12 @@ from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset, Candle, LatestQuote
 from apps.market.queries.prices import in_force_at
 from apps.market.queries.splits import splits_of
-from apps.market.splits import multiplied
+from apps.market.splits import Splits, multiplied
 
-# A moment whose last close of a day is older than this is looked up among quotes and shorter candles.
+_HOUR = timedelta(hours=1)
+# The candles of so many hours are read at once.
+_HOURS_AT_ONCE = 500
+# A moment whose last close is older than this is looked up among quotes and shorter candles.
 _CLOSE_IS_NEAR = timedelta(days=2)
 # How often they are asked, each time for one moment of every asset.
 _ROUNDS = 20
@@ -49,12 +52,11 @@ def held_prices(asset_ids: Collection[int]) -> dict[int, HeldPrice]:
 
 
 def day_closes(
-    asset_ids: Collection[int], *, since: datetime, until: datetime
+    asset_ids: Collection[int], *, splits: Splits, since: datetime, until: datetime
 ) -> dict[int, list[tuple[datetime, Decimal]]]:
     """Return asset id -> (time of the last quote, its price as it counts now) of each day, oldest first; and the last
-    one before `since`. Three statements."""
+    one before `since`. splits: those of these assets. Two statements."""
     days = Candle.objects.filter(resolution=Candle.Resolution.DAY)
-    splits = splits_of(asset_ids)
     found: dict[int, list[tuple[datetime, Decimal]]] = {}
     # The day of `since` may have ended after it, or before.
     begin = since - timedelta(days=1)
@@ -81,8 +83,9 @@ def first_prices(asset_ids: Collection[int]) -> dict[int, datetime]:
 def prices_then(wanted: Iterable[tuple[int, datetime]]) -> dict[tuple[int, datetime], HeldPrice]:
     """Return (asset id, moment) -> the price in force, per unit of that time; what is not known is left out.
 
-    It is the close of the last day that had ended, with its age; where none is near, that of a shorter candle or of a
-    quote. Few statements, however many moments there are.
+    It is the last close of that hour or the one before, with its age, else that of the last day that had ended; where
+    none is near, that of any candle, or a quote. A statement for some hundred hours, and few besides, however many
+    moments there are.
     """
     moments: dict[int, list[datetime]] = {}
     for asset_id, at in sorted(set(wanted), key=lambda one: one[1]):
@@ -90,9 +93,9 @@ def prices_then(wanted: Iterable[tuple[int, datetime]]) -> dict[tuple[int, datet
     if not moments:
         return {}
     times = [at for each in moments.values() for at in each]
-    closes = day_closes(list(moments), since=min(times), until=max(times))
+    splits = splits_of(list(moments))
+    closes = day_closes(list(moments), splits=splits, since=min(times), until=max(times))
     found: dict[tuple[int, datetime], HeldPrice] = {}
-    left: dict[int, list[datetime]] = {}
     for asset_id, each in moments.items():
         days = closes.get(asset_id, [])
         ends = [at for at, _ in days]
@@ -100,7 +103,17 @@ def prices_then(wanted: Iterable[tuple[int, datetime]]) -> dict[tuple[int, datet
             index = bisect_right(ends, at) - 1
             if index >= 0:
                 found[asset_id, at] = HeldPrice(*days[index])
-            if index < 0 or at - ends[index] > _CLOSE_IS_NEAR:
+    hours = _hour_closes(((asset_id, at) for asset_id, each in moments.items() for at in each), splits=splits)
+    left: dict[int, list[datetime]] = {}
+    for asset_id, each in moments.items():
+        for at in each:
+            # Of a day that is not over yet, the close may be newer.
+            for key in _hours_of(asset_id, at):
+                close = hours.get(key)
+                before = found.get((asset_id, at))
+                if close is not None and close.at <= at and (before is None or before.at < close.at):
+                    found[asset_id, at] = close
+            if (asset_id, at) not in found or at - found[asset_id, at].at > _CLOSE_IS_NEAR:
                 left.setdefault(asset_id, []).append(at)
     for number in range(min(max(map(len, left.values()), default=0), _ROUNDS)):
         # The newest first: of older ones, the days are there.
@@ -109,11 +122,35 @@ def prices_then(wanted: Iterable[tuple[int, datetime]]) -> dict[tuple[int, datet
             known = found.get((asset_id, asked[asset_id]))
             if known is None or known.at < at:
                 found[asset_id, asked[asset_id]] = HeldPrice(at, price)
-    splits = splits_of(list(moments))
     return {
         (asset_id, at): one._replace(price=_per_unit(one.price, splits.factor(asset_id, epoch_microseconds(at))))
         for (asset_id, at), one in found.items()
     }
+
+
+def _hours_of(asset_id: int, at: datetime) -> list[tuple[int, datetime]]:
+    """Return the hour of a moment and the one before, each with the asset."""
+    hour = at.replace(minute=0, second=0, microsecond=0)
+    return [(asset_id, hour), (asset_id, hour - _HOUR)]
+
+
+def _hour_closes(wanted: Iterable[tuple[int, datetime]], *, splits: Splits) -> dict[tuple[int, datetime], HeldPrice]:
+    """Return (asset id, hour) -> its last price as it counts now, for the hours of these moments and those before.
+    splits: those of these assets."""
+    of_hour: dict[datetime, set[int]] = {}
+    for one in wanted:
+        for asset_id, hour in _hours_of(*one):
+            of_hour.setdefault(hour, set()).add(asset_id)
+    hours, found = sorted(of_hour), {}
+    for first in range(0, len(hours), _HOURS_AT_ONCE):
+        chosen = hours[first : first + _HOURS_AT_ONCE]
+        # Mostly they are exchange rates, of which each hour needs all.
+        assets = set().union(*(of_hour[hour] for hour in chosen))
+        rows = Candle.objects.filter(asset__in=assets, resolution=Candle.Resolution.HOUR, at__in=chosen).order_by()
+        for asset_id, hour, at, close in rows.values_list("asset_id", "at", "last_at", "close"):
+            if asset_id in of_hour[hour]:
+                found[asset_id, hour] = HeldPrice(at, splits.price(asset_id, at, close))
+    return found
 
 
 def _per_unit(price: Decimal, factor: Fraction) -> Decimal:

@@ -14,7 +14,13 @@ from apps.market.services.corrections import (
     lock_for_correction,
     replace_quotes,
 )
-from apps.market.services.evaluating import Pending, mark_evaluated, take_pending
+from apps.market.services.evaluating import (
+    Pending,
+    mark_all_evaluated,
+    mark_evaluated,
+    take_pending,
+    take_pending_of,
+)
 from apps.market.services.feeds import claim_feeds_behind, claim_feeds_pushed_to, pause_feeds, resume_feeds
 from apps.market.services.log import append_rules_entry, cache_latest, redo_cache_writes, store_quotes
 from apps.market.services.manual import create_manual_asset
@@ -58,6 +64,7 @@ __all__ = [
     "lock_settled",
     "make_cursor",
     "make_days_ahead",
+    "mark_all_evaluated",
     "mark_assets_changed",
     "mark_evaluated",
     "move_asset",
@@ -73,6 +80,7 @@ __all__ = [
     "store_quotes",
     "tables_of_old_quotes",
     "take_pending",
+    "take_pending_of",
     "unwatch",
     "watch",
 ]

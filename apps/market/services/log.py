@@ -20,6 +20,7 @@ from apps import spans
 from apps.market import cache, domain, partitions, placing, queries
 from apps.market.domain import AdmittedQuote
 from apps.market.models import FeedEntry, FeedHead, LatestQuote, ProviderSwitch, Quote, UnconfirmedQuote
+from apps.market.services.in_step import FEW
 from apps.market.services.switching import asset_ids_by_provider_before, switches_of
 from apps.totals import Totals, added, named
 
@@ -53,9 +54,6 @@ _MOVES = """
 _IN_STEP = f"""
     UPDATE market_latestquote latest SET at = quote.at, price = quote.price
     FROM (SELECT asset_id, at, price {_OF_ENTRY} OFFSET 0) quote {_MOVES}"""  # noqa: S608 (constants)
-# So few quotes are stored with their entry, and the newest moved on, by one statement: COPY is faster per quote, but
-# three statements take as long as some hundred quotes.
-_FEW = 100
 _WRITTEN = [field for field in FeedEntry._meta.concrete_fields if not field.primary_key]
 _FEW_IN_STEP = f"""
     WITH entry AS (
@@ -116,12 +114,12 @@ def move_clock(head: FeedHead, *, as_of: datetime) -> None:
 
 def append_entry(head: FeedHead, *, kind: str, now: datetime, **columns: Any) -> FeedEntry:
     """Number and store one entry; the caller holds the head's lock and saves it."""
-    entry = _next_entry(head, kind=kind, now=now, **columns)
+    entry = next_entry(head, kind=kind, now=now, **columns)
     entry.save(force_insert=True)
     return entry
 
 
-def _next_entry(head: FeedHead, *, kind: str, now: datetime, **columns: Any) -> FeedEntry:
+def next_entry(head: FeedHead, *, kind: str, now: datetime, **columns: Any) -> FeedEntry:
     """Return the next entry of a log, not stored yet, counted in its head."""
     head.seq += 1
     as_of = head.as_of or now
@@ -157,7 +155,9 @@ def append_quotes(
     prices as they count now. trial: TRANSACTION only where the caller catches NotInStep."""
     clock = head.as_of
     move_clock(head, as_of=as_of)
-    if trial is not Trial.NONE and _seems_in_step(admitted.quotes, clock=clock):
+    # Of several quotes of an asset, its statements would see the last one alone.
+    is_single = len({quote.asset_id for quote in admitted.quotes}) == len(admitted.quotes)
+    if trial is not Trial.NONE and is_single and seems_in_step(admitted.quotes, clock=clock):
         facts = {"provider": provider, "jump_percent": jump_percent, **columns}
         entry = _append_in_step(head, admitted, trial=trial, **facts)
         if entry is not None:
@@ -207,11 +207,11 @@ def append_quotes(
     return entry, fresh
 
 
-def _seems_in_step(quotes: Sequence[AdmittedQuote], *, clock: datetime | None) -> bool:
-    """Tell whether `_append_in_step` is worth trying: one quote of each asset, later than the clock was."""
+def seems_in_step(quotes: Sequence[AdmittedQuote], *, clock: datetime | None) -> bool:
+    """Tell whether an answer may be in step: of each asset quotes of different times, later than the clock was."""
     if connection.vendor != "postgresql" or not quotes or clock is None or quotes[0].at <= clock:
         return False
-    return len({quote.asset_id for quote in quotes}) == len(quotes)
+    return len({(quote.asset_id, quote.at) for quote in quotes}) == len(quotes)
 
 
 def _append_in_step(
@@ -228,7 +228,7 @@ def _append_in_step(
     before = head.seq, head.totals
     try:
         with transaction.atomic() if trial is Trial.SAVEPOINT else nullcontext():
-            entry = _next_entry(
+            entry = next_entry(
                 head,
                 kind=FeedEntry.Kind.QUOTES,
                 accepted=len(quotes),
@@ -238,7 +238,7 @@ def _append_in_step(
                 last_at=quotes[-1].at,
                 **columns,
             )
-            if len(quotes) <= _FEW:
+            if len(quotes) <= FEW:
                 moved = _store_few_in_step(entry, quotes, jump_percent=jump_percent)
             else:
                 entry.save(force_insert=True)
@@ -409,19 +409,19 @@ def _multiply_newest(entry: FeedEntry) -> None:
 
 def cache_latest(
     *,
-    head: FeedHead,
+    feed_ids: Sequence[int],
     newest: Mapping[int, tuple[datetime, Decimal]],
     interval_seconds: int,
     now: datetime,
     again: bool = False,
 ) -> None:
-    """Put asset id -> (at, price) into the cache, with `again` also over a price of the same time; where that fails,
-    leave word for `sweep`."""
+    """Put asset id -> (at, price) of these feeds into the cache, with `again` also over a price of the same time; where
+    that fails, leave word for `sweep`."""
     rows = ((asset_id, at, price) for asset_id, (at, price) in newest.items())
     with spans.step("cache prices", count=len(newest)):
         is_cached = cache.put_latest(rows, seconds_to_live=2 * interval_seconds, now=now, again=again)
     if not is_cached:
-        FeedHead.objects.filter(pk=head.pk).update(is_cache_stale=True)
+        FeedHead.objects.filter(pk__in=feed_ids).update(is_cache_stale=True)
 
 
 def redo_cache_writes(*, now: datetime) -> int:
@@ -435,7 +435,8 @@ def redo_cache_writes(*, now: datetime) -> int:
         # A correction may have set a newest price back, which is not written over a newer one.
         cache.forget_latest(asset_ids)
         newest = queries.newest_stored(asset_ids)
-        cache_latest(head=head, newest=newest, interval_seconds=head.feed.interval_seconds, now=now, again=True)
+        facts = {"interval_seconds": head.feed.interval_seconds, "now": now}
+        cache_latest(feed_ids=[head.pk], newest=newest, again=True, **facts)
     return len(heads)
 
 

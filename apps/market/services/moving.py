@@ -36,7 +36,7 @@ def refuse_to_move(asset: Asset, *, feed: Feed | None, is_ending: bool = False) 
             _refuse_unsettled(old)
         # The lease is measured by the database's clock, as where it is taken.
         if FeedHead.objects.filter(IS_LEASED, pk=old.pk).exists():
-            raise AssetStays(f"The feed {old} is being fetched at this moment; try again in a moment.")
+            raise AssetStays(f"{_name_of(old)} is being fetched at this moment; try again in a moment.")
     latest = LatestQuote.objects.filter(asset=asset).first()
     clock = FeedHead.objects.values_list("as_of", flat=True).get(pk=feed.pk) if feed is not None else None
     if feed is not None and latest is not None and clock is not None and not feed.is_live:
@@ -52,7 +52,15 @@ def _refuse_unsettled(feed: Feed) -> None:
     pending = FeedHead.objects.get(pk=feed.pk).seq - EvaluationCursor.objects.get(pk=feed.pk).seq
     if pending:
         entries = "1 entry" if pending == 1 else f"{pending} entries"
-        raise AssetStays(f"The feed {feed} has {entries} to evaluate; try again in a moment.")
+        raise AssetStays(f"{_name_of(feed)} has {entries} to evaluate; try again in a moment.")
+
+
+def _name_of(feed: Feed) -> str:
+    """Return what people know a feed by: of one that has an owner, who never named it, what is in it."""
+    if feed.owner_id is None:
+        return f"The feed {feed}"
+    symbols = every_asset().filter(feed=feed.pk).order_by("symbol").values_list("symbol", flat=True)
+    return f"The feed of {', '.join(symbols)}"
 
 
 def lock_settled(feed_ids: Collection[int]) -> None:

@@ -4,7 +4,7 @@ import logging
 from datetime import datetime, timedelta
 from fractions import Fraction
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from apps.market import domain, queries
 from apps.market.domain import slot_of
@@ -14,6 +14,9 @@ from apps.market.splits import multiplied, refuse_ratio
 from apps.wording import format_number
 
 logger = logging.getLogger(__name__)
+
+# Any number; whoever enters a split holds this lock until the end of the transaction.
+_ADVISORY_LOCK = 7_301_002
 
 
 class SplitRefused(ValueError):
@@ -38,6 +41,7 @@ def append_split(
     ratio = Fraction(numerator, denominator)
     terms = {"effective_at": effective_at, "numerator": ratio.numerator, "denominator": ratio.denominator}
     with transaction.atomic():
+        _wait_for_other_splits()
         asset = Asset.objects.select_related("feed").get(pk=asset_id)
         if asset.feed is None:
             raise SplitRefused(f"{asset} is in no feed, so there is no log that its split could stand in")
@@ -61,6 +65,14 @@ def append_split(
     facts = {"asset": asset.symbol, "feed": asset.feed.name, "ratio": str(split), "effective_at": effective_at}
     logger.info("split entered", extra=facts)
     return split
+
+
+def _wait_for_other_splits() -> None:
+    """Have splits committed in the order of their ids, of whatever feeds they are: portfolios and their series know
+    them up to an id. Before the log is locked, so that nobody who waits here has one."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
 
 
 def _refuse_within_candle(asset: Asset, effective_at: datetime) -> None:

@@ -17,14 +17,14 @@ GROUP_WAIT_LONGEST = timedelta(seconds=600 + 60)
 CHANNELS_AT_ONCE = 500
 
 
-def channels_to_plan(*, now: datetime, feed_id: int | None = None) -> list[int]:
+def channels_to_plan(*, now: datetime, feed_ids: Sequence[int] | None = None) -> list[int]:
     """Return the channels with a due notification without a message, but for those at their limit.
 
-    feed_id: looks only at events of this feed's log.
+    feed_ids: looks only at events of these feeds' logs.
     """
     due = Notification.objects.filter(_is_to_plan(now), message=None).order_by()
-    if feed_id is not None:
-        due = due.filter(event__entry__feed=feed_id)
+    if feed_ids is not None:
+        due = due.filter(event__entry__feed__in=feed_ids)
     # From what is due to its channels, so that those without anything due are not read.
     chosen = Channel.objects.filter(pk__in=due.values("channel"))
     channels = list(chosen.only("messages_per_minute").order_by("pk"))

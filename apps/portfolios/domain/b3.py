@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from apps.notation import WIDE
 from apps.portfolios.domain.tables import (
     Activity,
+    CountedSplit,
     LeftOut,
     Read,
     Row,
@@ -35,12 +37,14 @@ _NO_AMOUNT = "the file has no amount for it. Record it by hand."
 _SECOND = "a portfolio has one such event of an asset a day, and another row has it. Add its amount to that by hand."
 _NOT_CREDITED = "it is no credit, so nothing came in."
 _SETTLEMENT = "it repeats a trade, which the file Negociação has."
-_NO_RATIO = "the file has a quantity and no ratio. Record a split by hand, unless the asset's feed has it already."
-_NO_OTHER = "the file has neither the ratio nor the share of the cost. Record the corporate event by hand."
-_RIGHTS = "a right to buy has no cost in the file. Record what you buy with it, or get for it, by hand."
+_NO_COUNT = "the file has no quantity that came or went. Record the split by hand, with the ratio that was announced."
+_NO_OTHER = "the file has neither the ratio nor the share of the cost. Record the merger or spin-off by hand."
+_RIGHT = "a right to buy cost nothing and lapses when it is not used. Record by hand what you buy with it."
+_BOUGHT = "the file does not say what the shares cost. Record their purchase by hand, on the day on which you got them."
+_SOLD = "a right was sold. Record by hand its delivery in, for a cost of 0, and its sale."
+_LAPSED = "the right was not used, and nothing changes."
 _LENDING = "lent shares stay yours."
 _WHY = {
-    **dict.fromkeys(("desdobro", "desdobramento", "grupamento"), _NO_RATIO),
     **dict.fromkeys(("incorporação", "cisão", "conversão", "permuta"), _NO_OTHER),
     "fração em ativos": "what the auction of the fraction gave is a row of its own, Leilão de Fração.",
     **dict.fromkeys(("transferência - liquidação", "compra / venda", "compra", "venda"), _SETTLEMENT),
@@ -48,8 +52,18 @@ _WHY = {
     "transferência": "it moves between institutions. If these are two portfolios here, record a transfer by hand.",
     "atualização": "it states anew what is held, and moves nothing.",
 }
-# How the names begin of what is about rights to buy.
-_OF_RIGHTS = ("direito", "cessão de direito", "solicitação de subscrição", "recibo de subscrição", "subscrição")
+# What is about rights to buy, by how its name begins and what is in it; the first one that fits counts.
+_OF_RIGHTS = (
+    ("direito", "não exercido", _LAPSED),
+    ("direito", "exercido", _BOUGHT),
+    ("direito", "", _RIGHT),
+    ("cessão de direito", "", _SOLD),
+    ("solicitação de subscrição", "", _BOUGHT),
+    ("recibo de subscrição", "", _BOUGHT),
+    ("subscrição", "", _BOUGHT),
+)
+# Whether it is a reverse split.
+_SPLITS = {"desdobro": False, "desdobramento": False, "grupamento": True}
 
 
 def fits(names: list[str]) -> bool:
@@ -105,19 +119,49 @@ def _movement(number: int, row: Row) -> Iterator[Read]:
     # One that was lent out gets its income transferred.
     name = said.lower().removesuffix(" - transferido")
     read_row = _MEANINGS.get(name)
-    if read_row is None:
-        why = _RIGHTS if name.startswith(_OF_RIGHTS) else _NO_INCOME
-        yield LeftOut(number, f"{said[:40] or 'nothing'}: {_WHY.get(name, why)}")
+    if name in _SPLITS:
+        yield _split(number, row, said, is_reverse=_SPLITS[name])
+    elif read_row is None:
+        of_rights = (why for begin, part, why in _OF_RIGHTS if name.startswith(begin) and part in name)
+        yield LeftOut(number, f"{said[:40] or 'nothing'}: {_WHY.get(name) or next(of_rights, _NO_INCOME)}")
     elif str(row.get("entrada/saída") or "").strip().lower() not in _CREDITS:
         yield LeftOut(number, f"{said[:40]}: {_NOT_CREDITED}")
     elif name != _BONUS and not _has_amount(row, "valor da operação"):
         yield LeftOut(number, f"{said[:40]}: {_NO_AMOUNT}")
     else:
-        symbol = str(row.get("produto") or "").partition(" - ")[0].strip().upper()
-        if not symbol:
-            raise ValueError("produto: it is missing.")
+        symbol = _product(row)
+        held = _quantity(row) if name in _INCOME or name in _CAPITAL else None
         for columns in read_row(row, symbol):
-            yield Activity(number, _institution(row), without_odd_lot(symbol), columns | {"notes": said})
+            yield Activity(number, _institution(row), symbol, columns | {"notes": said}, held=held)
+
+
+def _split(number: int, row: Row, said: str, *, is_reverse: bool) -> CountedSplit | LeftOut:
+    """Return a split as B3 counts it: shares that were added; of a reverse split, as a credit the shares that there are
+    now, as a debit those that went."""
+    is_credit = str(row.get("entrada/saída") or "").strip().lower() in _CREDITS
+    quantity = _quantity(row)
+    if not quantity or not (is_credit or is_reverse):
+        return LeftOut(number, f"{said[:40]}: {_NO_COUNT}")
+    at, _ = moment_in(row, "data")
+    named = (number, _institution(row), _product(row), said[:40], at, is_reverse)
+    if is_reverse and is_credit:
+        return CountedSplit(*named, change=None, left=quantity)
+    return CountedSplit(*named, change=-quantity if is_reverse else quantity, left=None)
+
+
+def _product(row: Row) -> str:
+    symbol = str(row.get("produto") or "").partition(" - ")[0].strip().upper()
+    if not symbol:
+        raise ValueError("produto: it is missing.")
+    return without_odd_lot(symbol)
+
+
+def _quantity(row: Row) -> Decimal | None:
+    """Return the quantity of a row; None where it has none above 0."""
+    with suppress(ValueError):
+        quantity = _number(row, "quantidade")
+        return quantity if quantity > 0 else None
+    return None
 
 
 def _income(row: Row, symbol: str) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ from apps.portfolios.domain.tables import (
     BYTES_LARGEST,
     ROWS_MOST,
     Activities,
+    CountedSplit,
     FileRefused,
     LeftOut,
     Read,
@@ -60,20 +61,26 @@ def _limited(rows: Iterable[Row], numbers: list[int]) -> Iterator[Row]:
 
 def _identified(source: str, read: Callable[[Iterable[Row]], Iterator[Read]], rows: Iterable[Row]) -> Activities:
     numbers = [0]
-    found = Activities([], [], [], source)
+    found = Activities([], [], [], [], source)
     prefix = source.lower().replace(" ", "-")
     seen: Counter[str] = Counter()
+
+    def external_id(*said: Any) -> str:
+        text = json.dumps(said, default=_plain, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:40]
+        seen[digest] += 1
+        return f"{prefix}-{digest}-{seen[digest]}"
+
     for one in read(_limited(rows, numbers)):
         if isinstance(one, LeftOut):
             found.left_out.append(one)
         elif isinstance(one, RowError):
             found.errors.append(one)
+        elif isinstance(one, CountedSplit):
+            found.splits.append(one._replace(external_id=external_id(*one._replace(row=0))))
         else:
             if "external_id" not in one.columns:
-                said = json.dumps([one.account, one.symbol, one.columns], default=_plain, sort_keys=True)
-                digest = hashlib.sha256(said.encode()).hexdigest()[:40]
-                seen[digest] += 1
-                one.columns["external_id"] = f"{prefix}-{digest}-{seen[digest]}"
+                one.columns["external_id"] = external_id(one.account, one.symbol, one.columns)
             found.rows.append(one)
     return found._replace(row_count=numbers[0])
 

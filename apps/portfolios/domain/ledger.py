@@ -1,6 +1,6 @@
 """Positions, cash and gains of portfolios, computed from their transactions in order. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -33,16 +33,24 @@ def compute(
     settings: Mapping[int, Settings],
     rates: Rates | None = None,
     prices: Prices | None = None,
+    complete: Callable[[Transaction, Fraction], Transaction | None] | None = None,
 ) -> Computed:
     """Return the ledgers of these portfolios, which may transfer to each other. Any order of transactions gives the
     same.
+
+    complete: called for each split without a ratio, with how much is held before it; it returns the split with its
+    ratio, or None where it has no effect.
 
     Each transaction is right by itself (`refusals_of`). What sells, delivers or transfers more than is held is refused
     and has no effect. Transactions of key 0 come from the feed: where their asset is not held they have no effect.
     """
     books = _Books(settings, rates or {}, prices or {})
     for one in sorted(transactions, key=order_of):
-        books.enter(one)
+        entered: Transaction | None = one
+        if complete is not None and one.event is Event.SPLIT and one.numerator is None and one.asset is not None:
+            entered = complete(one, books.computed.ledgers[one.portfolio].held(one.asset))
+        if entered is not None:
+            books.enter(entered)
     return books.computed
 
 

@@ -47,32 +47,58 @@ ASSET_COLUMNS = ("fee_asset", "to_asset")
 class Activity(NamedTuple):
     """One transaction. symbol: "" where its kind needs no asset; columns: those of the transaction but for the
     asset; `fee_asset` and `to_asset` are symbols, `to_portfolio` a name; rate_into: the currency into which its `rate`
-    leads, where the file says that: the rate counts in portfolios of that base currency alone."""
+    leads, where the file says that: the rate counts in portfolios of that base currency alone; held: how much of the
+    asset it was paid on, where the file says that."""
 
     row: int
     account: str
     symbol: str
     columns: dict[str, Any]
     rate_into: str = ""
+    held: Decimal | None = None
 
     def symbols(self) -> list[str]:
         """Return the symbols of all assets that it names."""
         return [one for one in (self.symbol, *(self.columns.get(name, "") for name in ASSET_COLUMNS)) if one]
 
 
+class CountedSplit(NamedTuple):
+    """A split, or a reverse split, of which a file has a quantity and no ratio. change: shares that came, below 0 that
+    went; left: all that there were after it; of these two the file has one."""
+
+    row: int
+    account: str
+    symbol: str
+    name: str
+    at: datetime
+    is_reverse: bool
+    change: Decimal | None
+    left: Decimal | None
+    external_id: str = ""
+
+
 # What a reader makes of a row.
-Read = Activity | RowError | LeftOut
+Read = Activity | RowError | LeftOut | CountedSplit
 
 
 class Activities(NamedTuple):
-    """The transactions of a file, what is wrong with rows, which rows are left out and why, whose form the file has,
-    and how many rows it has: several may be one transaction, or one several."""
+    """The transactions of a file, what is wrong with rows, which rows are left out and why, splits without a ratio,
+    whose form the file has, and how many rows it has: several may be one transaction, or one several."""
 
     rows: list[Activity]
     errors: list[RowError]
     left_out: list[LeftOut]
+    splits: list[CountedSplit]
     source: str
     row_count: int = 0
+
+    def accounts(self) -> set[str]:
+        """Return the accounts that it names."""
+        return {one.account for one in self.rows} | {one.account for one in self.splits}
+
+    def symbols(self) -> set[str]:
+        """Return the symbols of all assets that it names."""
+        return {symbol for one in self.rows for symbol in one.symbols()} | {one.symbol for one in self.splits}
 
     def reasons(self) -> list[tuple[str, list[int]]]:
         """Return why rows are left out, each reason once in order, with the numbers of its rows."""

@@ -473,6 +473,11 @@ def needs_of(keys: Iterable[WindowKey]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(needs.items()))
 
 
+def sums_prices(key: WindowKey) -> bool:
+    """Tell whether a window of this key sums prices over time."""
+    return key[0] in ("path", "spread")
+
+
 def looking_back(keys: Iterable[WindowKey], *, by_hours: bool) -> set[WindowKey]:
     """Return `keys` as they are to be filled: a run by how far back it may look.
 

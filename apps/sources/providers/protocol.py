@@ -256,7 +256,8 @@ class Provider(Protocol):
     one; gives_event_time: each quote has a time of its own; names_days: of some prices it names only the day;
     asset_kinds: of "crypto", "share", "fx" and "index", none where they are whatever the operator makes them;
     options: those that it takes; history: how it gives the past, None where it does not; has_search: it can be searched
-    by words; has_splits: it knows the splits of shares.
+    by words; has_splits: it knows the splits of shares; is_computed: its answers are worked out here, without a call or
+    a file, so it keeps nobody waiting.
     """
 
     slug: str
@@ -273,6 +274,7 @@ class Provider(Protocol):
     history: HistoryLimits | None
     has_search: bool
     has_splits: bool
+    is_computed: bool
 
     def validate_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return `options` with defaults filled in. Raises ProviderMisconfigured, which names all that are wrong."""
@@ -311,6 +313,7 @@ class PlainProvider:
     history: HistoryLimits | None = None
     has_search = False
     has_splits = False
+    is_computed = False
 
     def currency_of(self, external_id: str, options: Mapping[str, Any]) -> str | None:
         """Return None: its names say nothing."""

@@ -82,6 +82,7 @@ class Simulated(PlainProvider):
     """
 
     slug = "simulated"
+    is_computed = True
     options = (
         Option("seed", "Seed", "Another number makes other prices.", type=int, default=1),
         Option(

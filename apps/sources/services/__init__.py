@@ -1,5 +1,6 @@
 """Changes to where quotes come from: feeds, fetches, backfills, imports, pushed quotes, circuits and listings."""
 
+from apps.sources.services.answers import admit_answer, record_answers, record_failure
 from apps.sources.services.backfilling import (
     BackfillRefused,
     Outcome,
@@ -24,23 +25,20 @@ from apps.sources.services.feeds import (
     fetch_now,
     set_is_live,
 )
-from apps.sources.services.fetching import (
-    admit_answer,
-    fetch,
-    record_answers,
-    record_failure,
-)
+from apps.sources.services.fetching import Round, fetch
 from apps.sources.services.history import Imported, clock_of_past, import_history
 from apps.sources.services.leasing import FetchLease, take_fetch_lease
 from apps.sources.services.listing import ListingRefused, add_listing
 from apps.sources.services.pushing import PushRefused, record_pushed
 from apps.sources.services.refusals import note_refusals
 from apps.sources.services.senders import Pushed
+from apps.sources.services.together import Due, ask_together, record_together
 from apps.sources.services.trying import NAMES_TRIED, search_source, try_source
 
 __all__ = [
     "NAMES_TRIED",
     "BackfillRefused",
+    "Due",
     "FetchLease",
     "FetchRefused",
     "Imported",
@@ -48,9 +46,11 @@ __all__ = [
     "Outcome",
     "PushRefused",
     "Pushed",
+    "Round",
     "add_listing",
     "admit_answer",
     "ask_for_past",
+    "ask_together",
     "begin_or_resume",
     "calls_needed",
     "change_interval",
@@ -72,6 +72,7 @@ __all__ = [
     "record_answers",
     "record_failure",
     "record_pushed",
+    "record_together",
     "release_backfill",
     "search_source",
     "set_is_live",

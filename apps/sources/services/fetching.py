@@ -1,62 +1,33 @@
-"""Providers asked for one slot of a feed, under a fenced lease, and their answers appended to its log."""
+"""Providers asked for one slot of a feed, under a fenced lease, and what they gave."""
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from math import ceil
 from typing import NamedTuple
 
-from django.db import transaction
 from django.utils.functional import SimpleLazyObject
 
 from apps.market import domain as market_domain
-from apps.market import partitions
 from apps.market import queries as market_queries
-from apps.market.domain import Admission
-from apps.market.models import Feed, FeedEntry, FeedHead
-from apps.market.services.log import (
-    NotInStep,
-    Trial,
-    append_entry,
-    append_history,
-    append_quotes,
-    cache_latest,
-    lock_head,
-    move_clock,
-    not_stored,
-    retention,
-)
-from apps.sources import domain, queries
+from apps.market.models import FeedEntry, FeedHead
+from apps.market.services.in_step import InStep
+from apps.sources import queries
 from apps.sources.models import Circuit, FeedSource
 from apps.sources.providers.failures import Failure, failure_of
 from apps.sources.providers.protocol import Answer, Limits, QuoteRequest
 from apps.sources.providers.registry import PROVIDERS, provider_named
+from apps.sources.services.answers import Part, admit_answer, in_step, record_answers, record_failure
 from apps.sources.services.circuits import is_let_through, note_failure, note_success
 from apps.sources.services.feeds import REDISPATCH_AFTER
-from apps.sources.services.leasing import FETCH_LEASE, FetchLease, save_fetched, take_fetch_lease
-from apps.sources.services.refusals import note_refusals
+from apps.sources.services.leasing import FETCH_LEASE, FetchLease, take_fetch_lease
 
 logger = logging.getLogger(__name__)
 
 FETCH_AT_MOST_SECONDS = 15  # No further provider is asked after that: its answer might come after the lease.
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one provider gave for one slot, admitted: an entry of the log to be.
-
-    refused: asset id -> (name, reason); answered: ids of assets that were refused before and have a price now.
-    """
-
-    provider: str
-    as_of: datetime
-    quotes: Admission
-    history: Admission
-    refused: Mapping[int, tuple[str, str]] = field(default_factory=dict)
-    answered: Collection[int] = ()
 
 
 class _Names(NamedTuple):
@@ -91,32 +62,38 @@ def fetch(*, feed_id: int, slot: datetime, now: datetime, trace_id: str) -> Feed
     lease = take_fetch_lease(feed_id=feed_id, slot=slot)
     if lease is None:
         return None
-    slot_now = market_domain.slot_of(at=now, interval_seconds=lease.feed.interval_seconds)
-    if slot_now - slot > REDISPATCH_AFTER:
-        # While no watcher ran, a wake-up was sent again and again, each for its own slot: one of them shall fetch, and
-        # what it is given is no price of the past.
-        lease = replace(lease, slot=slot_now)
     fetched = Round(lease, now=now)
-    for source in fetched.sources:
-        fetched.ask(source)
-        if fetched.is_complete:
-            break
+    fetched.ask_all()
     return fetched.record(trace_id=trace_id)
 
 
 class Round:
     """The providers of a feed, asked one after the other for one slot, and what has come of it so far.
 
-    now: when it begins, by the clock of the caller. sources: in the order in which they are to be asked; parts: what
-    each provider gave; missing: ids of the assets that none of them gave a price for.
+    now: when it begins, by the clock of the caller; assets, newest: the names of the feed's assets, and asset id ->
+    (at, price) of its newest quote, where they are read already. sources: in the order in which they are to be asked;
+    parts: what each provider gave; missing: ids of the assets that none of them gave a price for.
     """
 
-    def __init__(self, lease: FetchLease, *, now: datetime) -> None:
+    def __init__(
+        self,
+        lease: FetchLease,
+        *,
+        now: datetime,
+        assets: queries.AssetIds | None = None,
+        newest: Mapping[int, tuple[datetime, Decimal]] | None = None,
+    ) -> None:
+        slot_now = market_domain.slot_of(at=now, interval_seconds=lease.feed.interval_seconds)
+        if slot_now - lease.slot > REDISPATCH_AFTER:
+            # While no watcher ran, a wake-up was sent again and again, each for its own slot: one of them shall fetch,
+            # and what it is given is no price of the past.
+            lease = replace(lease, slot=slot_now)
         self.sources = lease.sources
         self._lease = lease
         self._now = now
         self._began = time.monotonic()
-        self._assets = queries.asset_ids_by_external_id(lease.feed)
+        self._assets = assets or queries.asset_ids_by_external_id(lease.feed)
+        self._newest = newest
         self._circuits = queries.circuits_of(self.sources)
         self._refused = queries.refused_rows_of(lease.feed, providers=[source.provider for source in self.sources])
         self._turn = lease.head.turn
@@ -130,6 +107,13 @@ class Round:
     def is_complete(self) -> bool:
         """There is an answer, and nothing to ask the next provider for."""
         return bool(self.parts) and not self.missing
+
+    def ask_all(self) -> None:
+        """Ask the providers in their order, until there is nothing to ask the next one for."""
+        for source in self.sources:
+            self.ask(source)
+            if self.is_complete:
+                break
 
     def ask(self, source: FeedSource) -> None:
         """Ask one provider for what is missing, unless it has no name for it, is left alone, or it is too late."""
@@ -166,6 +150,13 @@ class Round:
         entries = record_answers(lease=self._lease, parts=self.parts, **columns)
         return entries[0] if entries else None
 
+    def in_step(self, *, trace_id: str) -> InStep | None:
+        """Return the answer as it is to be stored if it is in step; None where it cannot be."""
+        if len(self.parts) != 1:
+            return None
+        columns = {"now": self._now, "trace_id": trace_id, "least_seconds": self._least_seconds}
+        return in_step(lease=self._lease, part=self.parts[0], **columns)
+
     def _seconds(self) -> float:
         return time.monotonic() - self._began
 
@@ -199,9 +190,8 @@ class Round:
         facts = {"feed": self._lease.feed.pk, "provider": source.provider}
         try:
             provider = provider_named(source.provider)
-            asked = _request(
-                self._lease, source, names.asked, limits=provider.limits, turn=self._turn, apart=names.refusals.due
-            )
+            facts_asked = {"limits": provider.limits, "turn": self._turn, "apart": names.refusals.due}
+            asked = _request(self._lease, source, names.asked, newest=self._newest, **facts_asked)
             answer = provider.fetch(asked)
         except Exception as error:
             failure = failure_of(error, facts=facts)
@@ -246,6 +236,7 @@ def _request(
     source: FeedSource,
     asset_ids: Mapping[str, int],
     *,
+    newest: Mapping[int, tuple[datetime, Decimal]] | None,
     limits: Limits | None,
     turn: int,
     apart: Collection[str],
@@ -255,7 +246,7 @@ def _request(
         external_ids = list(limits.round_of(external_ids, turn=turn))
 
     def latest() -> dict[str, tuple[datetime, Decimal]]:
-        known = market_queries.newest_stored(list(asset_ids.values()))
+        known = market_queries.newest_stored(list(asset_ids.values())) if newest is None else newest
         return {external_id: known[asset_id] for external_id, asset_id in asset_ids.items() if asset_id in known}
 
     def calendars() -> dict[str, str]:
@@ -274,138 +265,3 @@ def _request(
         apart=apart,
         calendars=SimpleLazyObject(calendars),
     )
-
-
-def admit_answer(
-    *, lease: FetchLease, provider: str, answer: Answer, asset_ids: Mapping[str, int], signed: Collection[int]
-) -> Part:
-    """Believe or reject what a provider gave. asset_ids: external id -> asset id; signed: ids of the assets whose price
-    may be 0 or less."""
-    bounds = {"asset_ids": asset_ids, "as_of": answer.as_of, "oldest_at": answer.as_of - retention(), "signed": signed}
-    by_receipt = lease.feed.time_policy == Feed.TimePolicy.RECEIPT and lease.feed.is_live
-    return Part(
-        provider=provider,
-        as_of=answer.as_of,
-        quotes=market_domain.admit(
-            answer.quotes, assumed_at=min(lease.slot, answer.as_of), by_receipt=by_receipt, **bounds
-        ),
-        history=market_domain.admit(answer.history, assumed_at=answer.as_of, **bounds),
-    )
-
-
-def record_answers(
-    *, lease: FetchLease, parts: Sequence[Part], now: datetime, trace_id: str, least_seconds: int = 0
-) -> list[FeedEntry]:
-    """Append what the providers gave to the log, all of it or nothing, and return the entries of quotes. None of them
-    when the lease was lost meanwhile.
-
-    Each part is an entry, behind one of its history, if there is any. least_seconds: what the limits of those that were
-    asked want until the next round.
-    """
-    admitted = [one for part in parts for one in (part.history, part.quotes)]
-    partitions.ensure({day for one in admitted for day in market_domain.days_of(one.quotes)})
-    columns = {"lease": lease, "parts": parts, "now": now, "trace_id": trace_id, "least_seconds": least_seconds}
-    try:
-        # One answer is nearly always in step: the transaction is the trial itself, which spares two statements.
-        return _record(**columns, trial=Trial.TRANSACTION if len(parts) == 1 else Trial.SAVEPOINT)
-    except NotInStep:
-        return _record(**columns, trial=Trial.NONE)
-
-
-def _record(
-    *, lease: FetchLease, parts: Sequence[Part], now: datetime, trace_id: str, least_seconds: int, trial: Trial
-) -> list[FeedEntry]:
-    entries: list[FeedEntry] = []
-    newest: dict[int, tuple[datetime, Decimal]] = {}
-    with transaction.atomic():
-        head = lock_head(lease.feed.pk)
-        if head.fence != lease.fence:
-            return []
-        missed_slots = _missed_slots(head, lease)
-        slot = _slot_in_log(head, lease)
-        for number, part in enumerate(parts, start=1):
-            columns = {"provider": part.provider, "now": now, "trace_id": trace_id}
-            if part.history.quotes:
-                move_clock(head, as_of=part.history.quotes[-1].at)
-                append_history(head, not_stored(part.history), **columns)
-            columns |= {"slot": slot, "part": number, "missed_slots": missed_slots if number == 1 else 0}
-            columns |= {"as_of": part.as_of, "jump_percent": lease.feed.jump_percent}
-            entry, fresh = append_quotes(head, part.quotes, trial=trial, **columns)
-            entries.append(entry)
-            note_refusals(
-                feed_id=head.feed_id, provider=part.provider, refused=part.refused, answered=part.answered, now=now
-            )
-            newest |= {quote.asset_id: (quote.at, quote.price) for quote in fresh}
-        head.failures = 0
-        head.turn += 1
-        head.began_at = head.began_at or lease.slot
-        interval = _end_lease(head, lease, least_seconds=least_seconds)
-    if newest:
-        cache_latest(head=head, newest=newest, interval_seconds=interval, now=now)
-    return entries
-
-
-def record_failure(
-    *,
-    lease: FetchLease,
-    failure: str,
-    retry_after_seconds: int | None,
-    now: datetime,
-    trace_id: str,
-    least_seconds: int = 0,
-) -> FeedEntry | None:
-    """Append a failed fetch, with its reason, and put the feed off. None when the lease was lost meanwhile.
-
-    A live feed's clock goes on meanwhile; a recording's stands.
-    """
-    goes_on = lease.feed.is_live
-    with transaction.atomic():
-        head = lock_head(lease.feed.pk)
-        if head.fence != lease.fence:
-            return None
-        if goes_on:
-            move_clock(head, as_of=now)
-        slot, missed_slots = _slot_in_log(head, lease), _missed_slots(head, lease)
-        columns = {"slot": slot, "failure": failure, "missed_slots": missed_slots}
-        entry = append_entry(head, kind=FeedEntry.Kind.QUOTES, now=now, trace_id=trace_id, **columns)
-        head.failures += 1
-        head.turn += 1
-        _end_lease(head, lease, retry_after_seconds=retry_after_seconds, least_seconds=least_seconds)
-    return entry
-
-
-def _end_lease(
-    head: FeedHead, lease: FetchLease, *, retry_after_seconds: int | None = None, least_seconds: int = 0
-) -> int:
-    """Say when the feed is due after the answer for the lease's slot, save its head, and return the interval."""
-    head.last_slot = lease.slot
-    head.lease_until = head.redispatch_at = None
-    interval = lease.feed.interval_seconds
-    while True:
-        head.next_slot = domain.next_slot_after(
-            # Of a fetch out of its turn, the slot that it fell into.
-            slot=market_domain.slot_of(at=lease.slot, interval_seconds=interval),
-            interval_seconds=interval,
-            failures=head.failures,
-            retry_after_seconds=retry_after_seconds,
-            least_seconds=least_seconds,
-        )
-        if save_fetched(head, interval_seconds=interval):
-            return interval
-        # It was changed since the lease was taken.
-        interval = Feed.objects.values_list("interval_seconds", flat=True).get(pk=head.feed_id)
-
-
-def _slot_in_log(head: FeedHead, lease: FetchLease) -> datetime:
-    """Return the slot as the log has it: since the clock was set back, a slot that comes a second time differs from the
-    first by some microseconds."""
-    if head.relived_until is None or lease.slot > head.relived_until:
-        return lease.slot
-    return lease.slot + timedelta(microseconds=1 + head.seq % 999_999)
-
-
-def _missed_slots(head: FeedHead, lease: FetchLease) -> int:
-    """Return how many slots passed without a fetch before this one."""
-    if head.began_at is None:
-        return 0
-    return max((lease.slot - head.next_slot) // timedelta(seconds=lease.feed.interval_seconds), 0)

@@ -121,5 +121,5 @@ def append_past(
     if past.quotes:
         # What is stored as the newest, which these quotes of the past seldom are.
         newest = market_queries.newest_stored(sorted({quote.asset_id for quote in past.quotes}))
-        cache_latest(head=head, newest=newest, interval_seconds=feed.interval_seconds, now=now)
+        cache_latest(feed_ids=[head.pk], newest=newest, interval_seconds=feed.interval_seconds, now=now)
     return past

@@ -5,8 +5,11 @@ statement than PostgreSQL needs to run it.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import attrgetter
+from typing import Any
 
 from django.db import connection
 
@@ -23,11 +26,22 @@ _TAKE = take_lease_sql(
     where="feed_id = (SELECT id FROM market_feed WHERE id = %s AND id > 0 AND is_enabled) AND next_slot <= %s",
     columns=", ".join(field.column for field in FeedHead._meta.concrete_fields),
 )
-_FEED_AND_SOURCES = f"""
+# Heads whose lock somebody holds are left out, so that the others need not wait.
+_TAKE_FREE = take_lease_sql(
+    "market_feedhead",
+    where="""feed_id IN (
+        SELECT head.feed_id FROM unnest(%s::bigint[], %s::timestamptz[]) AS due (feed_id, slot)
+        JOIN market_feedhead head ON head.feed_id = due.feed_id JOIN market_feed feed ON feed.id = head.feed_id
+        WHERE feed.id > 0 AND feed.is_enabled AND head.next_slot <= due.slot
+        ORDER BY head.feed_id FOR NO KEY UPDATE OF head SKIP LOCKED
+    )""",
+    columns=", ".join(field.column for field in FeedHead._meta.concrete_fields),
+)
+_FEEDS_AND_SOURCES = f"""
     SELECT {", ".join(f"feed.{field.column}" for field in Feed._meta.concrete_fields)},
         source.id AS source_id, position, provider, options
     FROM market_feed feed LEFT JOIN sources_feedsource source ON source.feed_id = feed.id
-    WHERE feed.id = %s ORDER BY position"""  # noqa: S608 (constants)
+    WHERE feed.id IN ({{marks}}) ORDER BY position"""  # noqa: S608 (constants)
 # Columns of the head that a fetch changes.
 _FETCHED = [
     FeedHead._meta.get_field(name)
@@ -59,19 +73,42 @@ def take_fetch_lease(*, feed_id: int, slot: datetime) -> FetchLease | None:
     paused."""
     until = connection.ops.adapt_datetimefield_value(slot)
     facts = [lease_time(FETCH_LEASE), feed_id, until]
-    head = next(iter(FeedHead.objects.raw(_TAKE[connection.vendor], facts)), None)
-    if head is None:
-        return None
-    rows = list(Feed.objects.raw(_FEED_AND_SOURCES, [feed_id]))
-    head.feed = feed = rows[0]
-    sources = [
-        FeedSource(
-            pk=row.source_id, feed=feed, position=row.position, provider=row.provider, options=json.loads(row.options)
-        )
-        for row in rows
-        if row.source_id is not None
-    ]
-    return FetchLease(feed=feed, slot=slot, fence=head.fence, head=head, sources=sources)
+    heads = list(FeedHead.objects.raw(_TAKE[connection.vendor], facts))
+    return next(iter(_leases(heads, {feed_id: slot})), None)
+
+
+def take_fetch_leases(slots: Mapping[int, datetime]) -> list[FetchLease]:
+    """Take the lease of each feed's slot, as take_fetch_lease does, but for feeds whose head is locked at this moment,
+    and return them in order of feed. Two statements, on PostgreSQL alone."""
+    facts = [lease_time(FETCH_LEASE), list(slots), list(slots.values())]
+    return _leases(list(FeedHead.objects.raw(_TAKE_FREE["postgresql"], facts)), slots)
+
+
+def _leases(heads: Sequence[FeedHead], slots: Mapping[int, datetime]) -> list[FetchLease]:
+    """Return the leases that were taken on these heads, with their feeds and sources; one statement."""
+    if not heads:
+        return []
+    rows_of: dict[int, list[Any]] = {}
+    statement = _FEEDS_AND_SOURCES.format(marks=", ".join(["%s"] * len(heads)))
+    for row in Feed.objects.raw(statement, [head.feed_id for head in heads]):
+        rows_of.setdefault(row.pk, []).append(row)
+    leases = []
+    for head in sorted(heads, key=attrgetter("feed_id")):
+        rows = rows_of[head.feed_id]
+        head.feed = feed = rows[0]
+        sources = [
+            FeedSource(
+                pk=row.source_id,
+                feed=feed,
+                position=row.position,
+                provider=row.provider,
+                options=json.loads(row.options),
+            )
+            for row in rows
+            if row.source_id is not None
+        ]
+        leases.append(FetchLease(feed=feed, slot=slots[feed.pk], fence=head.fence, head=head, sources=sources))
+    return leases
 
 
 def save_fetched(head: FeedHead, *, interval_seconds: int) -> bool:

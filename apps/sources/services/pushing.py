@@ -53,7 +53,7 @@ def record_pushed(*, feed_name: str, pushes: Sequence[Pushed], now: datetime, tr
         head.save(update_fields=[*head.APPENDED, "as_of"])
     if fresh:
         newest = {quote.asset_id: (quote.at, quote.price) for quote in fresh}
-        cache_latest(head=head, newest=newest, interval_seconds=feed.interval_seconds, now=now)
+        cache_latest(feed_ids=[head.pk], newest=newest, interval_seconds=feed.interval_seconds, now=now)
     return entry
 
 

@@ -17,6 +17,7 @@ from apps.api.graphql.types.portfolios import Portfolio
 from apps.market.models import Asset as AssetRow
 from apps.market.queries import assets_named
 from apps.portfolios.domain.tables import Activities, FileRefused
+from apps.portfolios.file_splits import confirm_splits
 from apps.portfolios.importing import ImportRefused, drop_file, import_rows, read_file, sent_file
 from apps.portfolios.models import Portfolio as PortfolioRow
 from apps.portfolios.queries import portfolios_seen_by
@@ -81,6 +82,11 @@ class _ImportArguments:
     )
     assets = graphene.List(
         graphene.NonNull(ImportAsset), description="The symbols that match no asset, and the assets to use for them."
+    )
+    splits = graphene.List(
+        graphene.NonNull(graphene.String),
+        description="The splits to record of which the file has a quantity and no ratio, like `4:2:1`, as the reason "
+        "for which the row is left out gives them: the row, the new shares and the old ones.",
     )
 
 
@@ -154,6 +160,7 @@ def _imported(
     portfolio: PythonUUID,
     accounts: Sequence[Mapping[str, Any]] | None = None,
     assets: Sequence[Mapping[str, Any]] | None = None,
+    splits: Sequence[str] | None = None,
 ) -> ImportResult:
     """Record what a file has, or only find what would be. Raises Faulty."""
     owner = context.owner()
@@ -166,12 +173,12 @@ def _imported(
         # An older version of this program has taken it.
         raise Faulty(Fault(Code.INVALID, str(error), "file")) from None
     rows = portfolios_seen_by(owner)
-    into = dict.fromkeys({one.account for one in read.rows}, row_of(rows, portfolio, field="portfolio"))
+    into = dict.fromkeys(read.accounts(), row_of(rows, portfolio, field="portfolio"))
     chosen = _accounts(context, read, accounts or (), into)
+    given: Mapping[str, Any] = {"portfolios": chosen, "assets": _assets(context, read, assets or ()), "now": now}
+    read, _ = confirm_splits(read, **given, confirmed=splits or ())
     try:
-        done = import_rows(
-            read=read, portfolios=chosen, assets=_assets(context, read, assets or ()), now=now, dry_run=dry_run
-        )
+        done = import_rows(read=read, **given, dry_run=dry_run)
     except ImportRefused as error:
         more = error.count - len(error.errors)
         faults = [
@@ -180,7 +187,7 @@ def _imported(
         if more:
             faults.append(Fault(Code.INVALID, f"{more} more rows are wrong.", "file"))
         raise Faulty(*faults) from None
-    without = sum(one.account not in chosen for one in read.rows)
+    without = sum(one.account not in chosen for one in (*read.rows, *read.splits))
     return ImportResult(
         source=read.source,
         portfolios=[
@@ -212,7 +219,7 @@ def _accounts(
 def _assets(context: Context, read: Activities, given: Sequence[Mapping[str, Any]]) -> dict[str, AssetRow]:
     """Return symbol of the file -> asset, for those that are known. Raises Faulty."""
     owner_id = context.owner().pk
-    symbols = {symbol for one in read.rows for symbol in one.symbols()}
+    symbols = read.symbols()
     found = assets_named(symbols, owner_id=owner_id)
     for index, one in enumerate(given):
         if one["symbol"] not in symbols:

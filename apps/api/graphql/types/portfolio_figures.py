@@ -137,6 +137,42 @@ class Lot(graphene.ObjectType):
 LotConnection = connection(Lot, fields=["number"], by=TimeOrder)
 
 
+class ShownWorth:
+    """What a position or a lot is worth, for PositionWorth: each figure is rounded where it is asked for."""
+
+    __slots__ = ("_now", "_valued")
+    FIGURES = frozenset(("value", "gain", "price_part", "currency_part", "gain_after_costs"))
+
+    def __init__(self, valued: Valued, *, now: datetime) -> None:
+        self._valued, self._now = valued, now
+
+    def __getattr__(self, name: str) -> PythonDecimal | None:
+        if name not in self.FIGURES:
+            raise AttributeError(name)
+        return exact(getattr(self._valued, name))
+
+    @property
+    def price(self) -> PythonDecimal | None:
+        return self._valued.price and self._valued.price.price
+
+    @property
+    def price_at(self) -> datetime | None:
+        return self._valued.price and self._valued.price.at
+
+    @property
+    def price_age_seconds(self) -> int | None:
+        at = self.price_at
+        return None if at is None else max(int((self._now - at).total_seconds()), 0)
+
+    @property
+    def provider(self) -> str | None:
+        return self._valued.price and self._valued.price.provider
+
+    @property
+    def rate(self) -> ExchangeRate | None:
+        return shown_rate(self._valued.rate)
+
+
 def worth_of(context: Context, portfolio_ids: list[int]) -> Mapping[int, Worth]:
     """Return portfolio id -> what it is worth."""
     behind = context.once(_behind, portfolio_ids)
@@ -146,7 +182,7 @@ def worth_of(context: Context, portfolio_ids: list[int]) -> Mapping[int, Worth]:
     return found | {pk: Worth(cash=[], missing=[split]) for pk in behind}
 
 
-def position_worths(context: Context, positions: list[Position]) -> Mapping[Position, PositionWorth]:
+def position_worths(context: Context, positions: list[Position]) -> Mapping[Position, ShownWorth]:
     """Return position -> what it is worth; none where nothing is held."""
     held = _held_in(_views_of(context, {one.portfolio_id for one in positions}))
     now = timezone.now()
@@ -154,7 +190,7 @@ def position_worths(context: Context, positions: list[Position]) -> Mapping[Posi
     for one in positions:
         valued = held.get((one.portfolio_id, one.asset_id))
         if valued is not None:
-            found[one] = _position_worth(valued, now=now)
+            found[one] = ShownWorth(valued, now=now)
     return found
 
 
@@ -180,7 +216,7 @@ def used_prices(
     return {(one.portfolio_id, one.asset_id, one.at): one for one in rows}
 
 
-def _lot_worths(context: Context, lots: list[LotCopy]) -> Mapping[LotCopy, PositionWorth]:
+def _lot_worths(context: Context, lots: list[LotCopy]) -> Mapping[LotCopy, ShownWorth]:
     views = _views_of(context, {one.position.portfolio_id for one in lots})
     held = _held_in(views)
     now = timezone.now()
@@ -190,7 +226,7 @@ def _lot_worths(context: Context, lots: list[LotCopy]) -> Mapping[LotCopy, Posit
         if key in held:
             find_rate = views[key[0]].find_rate
             own = value_holding(key[1], _holding(one), price=held[key].price, find_rate=find_rate)
-            found[one] = _position_worth(own, now=now)
+            found[one] = ShownWorth(own, now=now)
     return found
 
 
@@ -247,19 +283,6 @@ def _worth(view: View) -> Worth:
 
 def _parts(result: Result) -> WorthParts:
     return WorthParts(**{name: exact(getattr(result, name)) for name in WorthParts._meta.fields})
-
-
-def _position_worth(valued: Valued, *, now: datetime) -> PositionWorth:
-    figures = ("value", "gain", "price_part", "currency_part", "gain_after_costs")
-    price = valued.price
-    return PositionWorth(
-        price=price.price if price is not None else None,
-        price_at=price.at if price is not None else None,
-        price_age_seconds=max(int((now - price.at).total_seconds()), 0) if price is not None else None,
-        provider=price.provider if price is not None else None,
-        rate=shown_rate(valued.rate),
-        **{name: exact(getattr(valued, name)) for name in figures},
-    )
 
 
 def shown_rate(found: FoundRate | None) -> ExchangeRate | None:

@@ -11,7 +11,7 @@ from django.utils import timezone
 from apps.api.graphql.connections import NameOrder, Order, Page, Paging, TimeOrder, connection, page, pages_by, pages_of
 from apps.api.graphql.context import Context
 from apps.api.graphql.nodes import Node, among, is_node, public_id
-from apps.api.graphql.scalars import UUID, AssetId, DateTime, Decimal, enum
+from apps.api.graphql.scalars import UUID, AssetId, DateTime, Decimal, Skip, enum
 from apps.api.graphql.types.market import Asset
 from apps.api.graphql.types.performance import Asked, Performance
 from apps.api.graphql.types.portfolio_figures import (
@@ -223,7 +223,7 @@ class PortfoliosQuery(graphene.ObjectType):
         portfolio=UUID(required=True, description="Id of a portfolio of yours."),
         of=PortfolioSum(required=True, description="Which sum."),
         asset=AssetId(description="Only the parts that are of this asset; a flow is of none."),
-        newer=graphene.Int(
+        newer=Skip(
             required=True, default_value=0, description="So many of the newest parts are left out: for the next page."
         ),
         description=f"The transactions of which a sum of a portfolio is made, newest first, {PARTS_MOST} at a time. "

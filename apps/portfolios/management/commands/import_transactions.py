@@ -24,6 +24,13 @@ class Command(BaseCommand):
         parser.add_argument("--owner", required=True, help="The name of the user whose portfolio it is.")
         parser.add_argument("--portfolio", required=True, help="The name of the portfolio.")
         parser.add_argument("--account", help="Only the rows of this account of the file.")
+        parser.add_argument(
+            "--split",
+            action="append",
+            default=[],
+            metavar="ROW:NEW:OLD",
+            help="Record the split of this row, which has this ratio; --dry-run says which splits are to be confirmed.",
+        )
         parser.add_argument("--dry-run", action="store_true", help="Say what would be recorded, and record nothing.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -39,9 +46,9 @@ class Command(BaseCommand):
             refuse("import_transactions", f"{options['file']}: {error.strerror}")
         except FileRefused as error:
             refuse("import_transactions", str(error))
-        given = {"account": options["account"], "now": timezone.now(), "dry_run": options["dry_run"]}
+        given = {"account": options["account"], "confirmed": options["split"], "dry_run": options["dry_run"]}
         try:
-            done = import_activities(portfolio=portfolio, read=read, **given)
+            done, read = import_activities(portfolio=portfolio, read=read, **given, now=timezone.now())
         except ImportRefused as error:
             for one in error.errors:
                 self.stdout.write(f"row {one.row}: {one.message}" if one.row else one.message)
