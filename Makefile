@@ -10,6 +10,9 @@ STRAWBERRY := tests/benchmarks/strawberry
 # Blank is the default of each: SQLite, the broker in the process, the cache in the process.
 EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 
+# Tests start many processes; each would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help env up down backup restore compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter strawberry dev monitor flower check test coverage faults bench lint lock release clean
 .DELETE_ON_ERROR:

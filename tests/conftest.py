@@ -1,5 +1,6 @@
 """Fixtures that every test shares."""
 
+import gc
 import os
 
 import pytest
@@ -13,6 +14,7 @@ from apps.api import rates
 from apps.api.graphql import limits
 from apps.market import cache, partitions
 from apps.rules import services as rules
+from tests import first_rows
 from tests.portfolios.rows import make_asset, make_portfolio
 
 # How long an example takes depends on what else the machine does; `make bench` is where speed is measured. The same
@@ -33,6 +35,12 @@ def pytest_configure(config):
         settings.REDIS_URL = f"{url}/{int(database) - int(config.workerinput['workerid'].removeprefix('gw'))}"
 
 
+def pytest_collection_finish():
+    """Spare the garbage collector what stays to the end: the modules of the project, of the tests, of the libraries."""
+    gc.collect()
+    gc.freeze()
+
+
 def _find_static_files_once():
     """Have WhiteNoise look for the static files once, not for each test's client: that takes 20 ms."""
     look, found = WhiteNoiseMiddleware.add_files_from_finders, {}
@@ -44,6 +52,13 @@ def _find_static_files_once():
         middleware.files.update(found)
 
     WhiteNoiseMiddleware.add_files_from_finders = add
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """Make the database as pytest-django does, and note what is in it at first."""
+    with django_db_blocker.unblock():
+        first_rows.remember()
 
 
 def forget_all():
