@@ -29,10 +29,10 @@ from apps.totals import added
 
 def fetch_together(due: Sequence[Due], *, now: datetime, redelivered: bool = False) -> None:
     """Fetch these slots and append them to their feeds' logs. redelivered: the message came again."""
-    # What is done for all of them is a step of each one's span.
+    # Each feed's span gets the steps that all of them share.
     sampled = next((one.trace_id for one in due if spans.is_sampled(one.trace_id)), due[0].trace_id)
     with spans.collected(sampled) as steps:
-        rounds = sources.ask_together(due, now=now)
+        rounds = sources.ask_together(due, now=now, guard=flow.stopping_no_other)
         entries: dict[int, FeedEntry | None] = {**sources.record_together(due, rounds, now=now)}
     for one in due:
         if one.feed_id in entries:

@@ -6,6 +6,7 @@ from itertools import chain
 
 import pytest
 from celery import Signature
+from celery.exceptions import SoftTimeLimitExceeded
 from django.core.management import call_command
 from django.db import transaction
 from django.utils import timezone
@@ -209,20 +210,29 @@ def test_a_feed_whose_head_is_locked_keeps_no_other_waiting(sent):
     assert stored == {feed.pk for feed in feeds}
 
 
+def after_asking(monkeypatch, happen, **named):
+    """Let something happen between the answers of the providers and their storing."""
+    ask = sources.ask_together
+
+    def ask_and_be_overtaken(due, **options):
+        rounds = ask(due, **options)
+        happen(**named)
+        return rounds
+
+    monkeypatch.setattr(sources, "ask_together", ask_and_be_overtaken)
+
+
 def test_what_is_appended_after_the_lease_was_taken_is_seen(monkeypatch):
     owner = builders.make_owner()
     feeds = [make_feed(number) for number in range(3)]
     for slot in range(2):
         fetch(feeds, slot)
-    ask = sources.ask_together
 
-    def ask_and_be_disturbed(due, *, now):
-        rounds = ask(due, now=now)
+    def change():
         builders.make_rule(owner, assets=["A1"], condition=builders.above(1))
         sources.change_interval(feed_id=feeds[2].pk, interval_seconds=60, now=builders.at(2))
-        return rounds
 
-    monkeypatch.setattr(sources, "ask_together", ask_and_be_disturbed)
+    after_asking(monkeypatch, change)
     fetch(feeds, 2)
 
     logs = {
@@ -242,14 +252,7 @@ def test_who_has_lost_the_lease_stores_nothing(monkeypatch):
     feeds = [make_feed(number) for number in range(3)]
     for slot in range(2):
         fetch(feeds, slot)
-    ask = sources.ask_together
-
-    def ask_and_be_overtaken(due, *, now):
-        rounds = ask(due, now=now)
-        FeedHead.objects.filter(feed=feeds[1]).update(fence=99)
-        return rounds
-
-    monkeypatch.setattr(sources, "ask_together", ask_and_be_overtaken)
+    after_asking(monkeypatch, FeedHead.objects.filter(feed=feeds[1]).update, fence=99)
     fetch(feeds, 2)
 
     stored = set(FeedEntry.objects.filter(slot=builders.at(2)).values_list("feed", flat=True))
@@ -269,6 +272,21 @@ def test_a_feed_that_fails_otherwise_than_by_its_provider_is_left_out(monkeypatc
     fetch(feeds, 0)
 
     assert set(FeedEntry.objects.values_list("feed", flat=True)) == {feeds[0].pk, feeds[2].pk}
+
+
+def test_the_end_of_the_tasks_time_stops_all_of_its_feeds(monkeypatch):
+    feeds = [make_feed(number) for number in range(3)]
+    asked = []
+
+    def ask_until_the_time_is_over(self):
+        asked.append(self._lease.feed)
+        raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr(sources.Round, "ask_all", ask_until_the_time_is_over)
+    with pytest.raises(SoftTimeLimitExceeded):
+        fetch(feeds, 0)
+
+    assert len(asked) == 1
 
 
 def test_an_evaluation_of_several_that_fails_is_done_for_each_by_itself(monkeypatch, sent):

@@ -5,7 +5,8 @@ waiting would keep all of them waiting.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import NamedTuple
 
@@ -31,12 +32,15 @@ class Due(NamedTuple):
     trace_id: str
 
 
-def ask_together(due: Sequence[Due], *, now: datetime) -> dict[int, Round]:
+def ask_together(
+    due: Sequence[Due], *, now: datetime, guard: Callable[..., AbstractContextManager[None]]
+) -> dict[int, Round]:
     """Take the leases of these slots and ask their providers; return feed id -> what has come of it.
 
     Left out are feeds whose slot is answered already or under way, or whose head is locked at this moment; `fetch`
-    decides about each of them. One that fails otherwise than by its provider is logged, and asked again when its lease
-    has ended.
+    decides about each of them. One that fails otherwise than by its provider is asked again when its lease has ended.
+
+    guard: (text, **facts) -> what each feed is asked within. It logs what fails, and raises what concerns all feeds.
     """
     leases = take_fetch_leases({one.feed_id: one.slot for one in due})
     if not leases:
@@ -47,16 +51,10 @@ def ask_together(due: Sequence[Due], *, now: datetime) -> dict[int, Round]:
     rounds = {}
     for lease in leases:
         feed_id = lease.feed.pk
-        with bound_contextvars(feed=feed_id, trace_id=traces[feed_id]):
-            try:
-                one = Round(lease, now=now, assets=assets[feed_id], newest=newest)
-                one.ask_all()
-            except Exception:
-                if not connection.is_usable():
-                    raise
-                logger.exception("feed not fetched")
-            else:
-                rounds[feed_id] = one
+        with bound_contextvars(feed=feed_id, trace_id=traces[feed_id]), guard("feed not fetched", feed=feed_id):
+            one = Round(lease, now=now, assets=assets[feed_id], newest=newest)
+            one.ask_all()
+            rounds[feed_id] = one
     return rounds
 
 
