@@ -45,19 +45,19 @@ class Offer(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What confirms this ratio and no other: the row, new and old shares, like 4:2:1."""
+        """The key that confirms this ratio alone: row, new shares, old shares, like 4:2:1."""
         return key_of(self.rows[0], self.ratio)
 
     @property
     def sentence(self) -> str:
-        """What is recorded, for people."""
+        """A sentence that tells people which split will be recorded."""
         ratio = f"{self.ratio.numerator} for {self.ratio.denominator}"
         held, after = _written(self.held), _written(self.ratio.after)
         return f"{self.name} of {self.symbol} on {self.day}: {held} became {after}, a split of {ratio}"
 
 
 def key_of(row: int, ratio: Ratio) -> str:
-    """Return what confirms a ratio of a row."""
+    """Return the key that confirms a ratio of a row."""
     return f"{row}:{ratio.numerator}:{ratio.denominator}"
 
 

@@ -42,7 +42,7 @@ PLACES = (
     "claim-after-commit",
     "deliver-after-send",
 )
-# Where small feeds are fetched and evaluated together.
+# The places in tasks that fetch or evaluate several small feeds.
 TOGETHER = (
     "together-leased",
     "together-asked",

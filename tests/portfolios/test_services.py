@@ -43,16 +43,6 @@ def ada():
     return make_owner()
 
 
-@pytest.fixture
-def acme():
-    return make_asset()
-
-
-@pytest.fixture
-def savings(ada):
-    return make_portfolio(ada)
-
-
 def refused(call, *args, **kwargs):
     """Return (key, field, message) of what is refused."""
     with pytest.raises(TransactionsRefused) as error:

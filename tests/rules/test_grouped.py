@@ -78,6 +78,14 @@ def by_quote(history, wanted, monkeypatch):
         return history(wanted)
 
 
+def both_paths(feed, asset_id, key, monkeypatch):
+    """Return the past of an asset at the end of a feed's log, from grouped candles and quote by quote."""
+    history = queries.history_of(feed_id=feed.pk, seq=FeedHead.objects.get(feed=feed).seq)
+    (grouped,) = history({asset_id: [key]}).values()
+    (quoted,) = by_quote(history, {asset_id: [key]}, monkeypatch).values()
+    return grouped, quoted
+
+
 def test_windows_see_the_same_from_grouped_candles_and_from_quotes(feed, chance, monkeypatch):
     last = FeedHead.objects.get(feed=feed).seq
     for seq in {last, *chance.sample(range(1, last + 1), min(4, last))}:
@@ -117,9 +125,7 @@ def test_a_price_is_in_force_until_the_next_cell_though_that_is_no_extreme(monke
     rolled_up(feed)
 
     key = ("highest", HOUR * SECOND)
-    history = queries.history_of(feed_id=feed.pk, seq=FeedHead.objects.get(feed=feed).seq)
-    (grouped,) = history({asset_id: [key]}).values()
-    (quoted,) = by_quote(history, {asset_id: [key]}, monkeypatch).values()
+    grouped, quoted = both_paths(feed, asset_id, key, monkeypatch)
 
     assert len(grouped) < len(quoted) / 4
     rebuilt, known = filled(key, grouped), filled(key, quoted)
@@ -162,9 +168,7 @@ def test_an_asset_that_has_moved_takes_what_was_not_rolled_up_along(monkeypatch)
     rolled_up(new)
 
     key = ("path", HOUR * SECOND)
-    history = queries.history_of(feed_id=new.pk, seq=FeedHead.objects.get(feed=new).seq)
-    (grouped,) = history({asset_id: [key]}).values()
-    (quoted,) = by_quote(history, {asset_id: [key]}, monkeypatch).values()
+    grouped, quoted = both_paths(new, asset_id, key, monkeypatch)
 
     assert any(isinstance(one, PathCandle) for one in grouped)
     assert seen(filled(key, grouped)) == seen(filled(key, quoted))

@@ -1,4 +1,4 @@
-"""What quantities of many assets were worth on many days, summed in SQL: reading the closes takes ten times as long."""
+"""The worth of quantities of many assets by day, summed in SQL: to read every close takes several times as long."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime

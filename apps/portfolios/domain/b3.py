@@ -52,7 +52,8 @@ _WHY = {
     "transferência": "it moves between institutions. If these are two portfolios here, record a transfer by hand.",
     "atualização": "it states anew what is held, and moves nothing.",
 }
-# What is about rights to buy, by how its name begins and what is in it; the first one that fits counts.
+# Movements of subscription rights: how the name begins, what else it contains, and why the row is left out. The first
+# match counts.
 _OF_RIGHTS = (
     ("direito", "não exercido", _LAPSED),
     ("direito", "exercido", _BOUGHT),
