@@ -1,14 +1,17 @@
-"""Numbers, durations and times as people read them. Pure; apps compose their sentences of these."""
+"""Numbers, durations and times as people read them. Pure; apps compose their sentences of these.
+
+reader: whose zone and locale a text is written in; without one it is the same for everyone, and in UTC.
+"""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
+from apps.locales import STANDARD, Reader
 from apps.notation import SECOND, WIDE, write_duration, write_number
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-TO_SECONDS = "%Y-%m-%d %H:%M:%S"
-GROUP_SEPARATOR = "\u202f"  # A narrow space at which no line breaks.
+TO_SECONDS = "%x %X"
 _UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 
 
@@ -25,23 +28,28 @@ def format_duration(duration: int) -> str:
     return f"{count} {unit}"
 
 
-def format_moment(moment: datetime, form: str = TO_SECONDS, *, zone: tzinfo = UTC) -> str:
-    """Return an aware time as the clocks of a zone show it, with the zone's abbreviation: "2026-07-02 14:00:00 CEST".
+def format_moment(moment: datetime, form: str = TO_SECONDS, *, reader: Reader = STANDARD) -> str:
+    """Return an aware time as the reader's clocks show it, with the zone's abbreviation: "2026-07-02 14:00:00 CEST".
 
-    form: as strftime has it.
+    form: as strftime has it, with %x, %X and %R by the reader's locale.
     """
-    local = moment.astimezone(zone)
+    local = moment.astimezone(reader.zone)
     called = local.tzname() or ""
     # Zones without an abbreviation have their offset in its place: +03.
-    return f"{local:{form}} {'UTC' if called[:1] in ('+', '-') else ''}{called}"
+    return f"{local:{reader.locale.form(form)}} {'UTC' if called[:1] in ('+', '-') else ''}{called}"
 
 
-def format_time(moment: int) -> str:
+def format_time(moment: int, *, reader: Reader = STANDARD) -> str:
     """Return microseconds since 1970 like "2026-03-05 12:03:10 UTC"."""
-    return format_moment(_EPOCH + timedelta(microseconds=moment))
+    return format_moment(_EPOCH + timedelta(microseconds=moment), reader=reader)
 
 
-def format_number(number: str | int | Decimal, *, decimals: int = 0) -> str:
+def format_day(day: date, *, reader: Reader = STANDARD) -> str:
+    """Return a date, or that of a datetime as it is, like "2026-03-05"."""
+    return f"{day:{reader.locale.date}}"
+
+
+def format_number(number: str | int | Decimal, *, decimals: int = 0, reader: Reader = STANDARD) -> str:
     """Return a number with groups of thousands that stay on one line: 61230.5 is "61 230.5".
 
     decimals: zeros are added up to so many decimals. No digit is left out.
@@ -49,7 +57,8 @@ def format_number(number: str | int | Decimal, *, decimals: int = 0) -> str:
     number = Decimal(number)
     whole, _, part = write_number(number.copy_abs()).partition(".")
     sign, part = "-" if number < 0 else "", part.ljust(decimals, "0")
-    return f"{sign}{int(whole):,}".replace(",", GROUP_SEPARATOR) + (f".{part}" if part else "")
+    groups = f"{sign}{int(whole):,}".replace(",", reader.locale.group_mark)
+    return groups + (f"{reader.locale.decimal_mark}{part}" if part else "")
 
 
 def decimals_of(prices: Iterable[str | Decimal]) -> int:
@@ -57,19 +66,19 @@ def decimals_of(prices: Iterable[str | Decimal]) -> int:
     return max((_decimals(Decimal(price)) for price in prices), default=0)
 
 
-def format_prices(prices: Sequence[str | Decimal]) -> list[str]:
+def format_prices(prices: Sequence[str | Decimal], *, reader: Reader = STANDARD) -> list[str]:
     """Return prices of one asset with the same number of decimals, so that a column of them aligns."""
     decimals = decimals_of(prices)
-    return [format_number(price, decimals=decimals) for price in prices]
+    return [format_number(price, decimals=decimals, reader=reader) for price in prices]
 
 
 def _decimals(price: Decimal) -> int:
     return max(-int(price.normalize(WIDE).as_tuple().exponent), 0)
 
 
-def format_percent(percent: str | Decimal) -> str:
+def format_percent(percent: str | Decimal, *, reader: Reader = STANDARD) -> str:
     """Return a percent without its sign, with two decimals at most, or two digits where these would be 0."""
-    return f"{write_number(round_number(abs(Decimal(percent)), decimals=2))} %"
+    return f"{format_number(round_number(abs(Decimal(percent)), decimals=2), reader=reader)} %"
 
 
 def round_number(number: Decimal, *, decimals: int) -> Decimal:
@@ -90,16 +99,20 @@ def format_age(age: int) -> str:
 
 
 def format_plain(number: Decimal) -> str:
-    """Return a number without exponent and without trailing zeros."""
+    """Return a number for programs, without exponent and without trailing zeros."""
     return f"{number.normalize(WIDE):f}"
 
 
-def format_span(seconds: float) -> str:
+def format_span(seconds: float, *, reader: Reader = STANDARD) -> str:
     """Return a span in the largest unit in which it is at least 2: "60 s", "58 min", "6 h"."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"
+            return f"{_three_digits(seconds / size, reader)} {unit}"
+    return f"{_three_digits(seconds, reader)} s"
+
+
+def _three_digits(number: float, reader: Reader) -> str:
+    return format_number(Decimal(f"{number:.3g}"), reader=reader)
 
 
 def as_cell(text: str) -> str:

@@ -1,8 +1,12 @@
-"""Names of users: which a reader could take for each other; the time zones that there are; the account of nobody.
-Pure."""
+"""Names of users: which a reader could take for each other; the time zones and locales that there are; the account of
+nobody. Pure."""
 
 import unicodedata
+from datetime import UTC, datetime
 from zoneinfo import available_timezones
+
+from apps.locales import LOCALES, Reader
+from apps.wording import format_number
 
 # The id and the name of the account that has what must stay of deleted ones. No sequence of the database gives the id,
 # and no form takes the name.
@@ -16,6 +20,15 @@ _LOOKS_LIKE = str.maketrans("I1|ı0łŁøØđĐħŧ", "llliOlLoOdDht")
 def time_zone_choices() -> list[tuple[str, str]]:
     """Return the names of all time zones as a form offers them."""
     return [(name, name) for name in sorted(available_timezones())]
+
+
+def locale_choices() -> list[tuple[str, str]]:
+    """Return the code of each locale, with its name and an example: "German: 1.234,56 · 30.11.2026 14:05"."""
+    moment = datetime(2026, 11, 30, 14, 5, tzinfo=UTC)
+    return [
+        (code, f"{one.name}: {format_number('1234.56', reader=Reader(UTC, one))} · {moment:{one.form('%x %R')}}")
+        for code, one in LOCALES.items()
+    ]
 
 
 def is_latin(name: str) -> bool:

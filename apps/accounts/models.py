@@ -7,6 +7,8 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
+from apps.locales import DEFAULT_CODE, LOCALES
+
 
 def validate_time_zone(name: str) -> None:
     """Raise ValidationError for a name that is not in the time zone database."""
@@ -18,13 +20,10 @@ def validate_time_zone(name: str) -> None:
 class Profile(models.Model):
     """A person's preferences; without a row, the defaults.
 
-    time_zone: in which pages and messages show times, and the preset for the quiet hours of new channels; locale:
-    language and number format, of which there is one;
+    time_zone: in which pages and messages show times, and the preset for the quiet hours of new channels; locale: how
+    they write numbers, dates and times, a code of LOCALES;
     inbox_seen_at: when the person last looked into the inbox.
     """
-
-    class Locale(models.TextChoices):
-        ENGLISH = "en", "English"
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="profile")
     time_zone = models.CharField(
@@ -34,11 +33,18 @@ class Profile(models.Model):
         help_text="Pages, charts, forms and messages have times in this zone; pages show UTC on hover. Portfolios, "
         "webhooks and the API are in UTC. New channels begin with it for their quiet hours.",
     )
-    locale = models.CharField(max_length=8, choices=Locale, default=Locale.ENGLISH)
+    locale = models.CharField(
+        "numbers and dates",
+        max_length=8,
+        choices=[(code, one.name) for code, one in LOCALES.items()],
+        default=DEFAULT_CODE,
+        help_text="Pages, charts and messages write numbers, dates and times like this; their texts are in English. "
+        "Forms show numbers with a decimal point, and read a comma too. Files, webhooks and the API have a point only.",
+    )
     inbox_seen_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
-        constraints = [models.CheckConstraint(condition=Q(locale__in=["en"]), name="profile_locale_is_known")]
+        constraints = [models.CheckConstraint(condition=Q(locale__in=list(LOCALES)), name="profile_locale_is_known")]
 
     def __str__(self) -> str:
         return f"{self.user}: {self.time_zone}, {self.locale}"

@@ -1,7 +1,7 @@
 """Reads of profiles and of attempts to sign in."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from allauth.socialaccount.models import SocialAccount
@@ -15,6 +15,7 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 
 from apps.accounts.domain import look_of
 from apps.accounts.models import Profile, SignInAttempt
+from apps.locales import LOCALES, STANDARD, Reader
 
 WITHIN = timedelta(hours=1)
 ATTEMPTS_PER_ACCOUNT = {SignInAttempt.Kind.PASSWORD: 10, SignInAttempt.Kind.MAIL: 5}
@@ -42,15 +43,18 @@ def profile_of(user: AbstractBaseUser) -> Profile:
     return Profile.objects.filter(user=user).first() or Profile(user=user)
 
 
-def zone_of(user: AbstractBaseUser | AnonymousUser) -> ZoneInfo | None:
-    """Return the time zone that a signed-in user has chosen, None where they have not; without a statement for a user
+def reader_of(user: AbstractBaseUser | AnonymousUser) -> Reader:
+    """Return what a signed-in user has chosen, the standard reader where they have not; without a statement for a user
     whom the backend has read."""
     profile = getattr(user, "profile", None)
+    if profile is None:
+        return STANDARD
     try:
-        return ZoneInfo(profile.time_zone) if profile is not None else None
+        zone: tzinfo = ZoneInfo(profile.time_zone)
     except (ValueError, OSError, ZoneInfoNotFoundError):
         # A newer edition of the time zone database no longer has it.
-        return None
+        zone = UTC
+    return Reader(zone, LOCALES[profile.locale])
 
 
 def users_of_sessions(keys: Iterable[str], *, now: datetime) -> dict[str, AbstractBaseUser]:

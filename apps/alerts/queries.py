@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from datetime import datetime, tzinfo
+from datetime import datetime
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
 from django.db import connection
@@ -11,6 +11,7 @@ from django.db.models.functions import Coalesce
 
 from apps.alerts.models import Alert, AlertEvent
 from apps.canary import is_not_canary
+from apps.locales import STANDARD, Reader
 from apps.market.domain import epoch_microseconds
 from apps.rules.domain import describe_evidence
 from apps.rules.engine.codes import Reason
@@ -47,14 +48,14 @@ def _is_seen_by(user: AbstractBaseUser | AnonymousUser, *, alert: str = "") -> Q
     return own
 
 
-def summaries_of(alerts: Iterable[Alert], *, zone: tzinfo) -> dict[int, str]:
-    """Return alert id -> its summary with the times in a zone; one statement, none for UTC.
+def summaries_of(alerts: Iterable[Alert], *, reader: Reader) -> dict[int, str]:
+    """Return alert id -> its summary as a reader writes times and numbers; one statement, none for the standard one.
 
-    The stored one has them in UTC. What a condition saw is described anew by the evidence. Reads the assets.
+    That one is stored. What a condition saw is described anew by the evidence. Reads the assets.
     """
     found = {alert.pk: alert for alert in alerts}
     summaries = {pk: alert.summary for pk, alert in found.items()}
-    if str(zone) == "UTC":
+    if reader.locale == STANDARD.locale and str(reader.zone) == "UTC":
         return summaries
     seen = {pk: alert for pk, alert in found.items() if alert.kind == Alert.Kind.CONDITION and alert.version_id}
     specs = specs_of({alert.version_id for alert in seen.values() if alert.version_id is not None}) if seen else {}
@@ -68,12 +69,21 @@ def summaries_of(alerts: Iterable[Alert], *, zone: tzinfo) -> dict[int, str]:
                 condition=spec.condition,
                 evidence=alert.evidence,
                 opened_at=epoch_microseconds(alert.opened_at),
-                zone=zone,
+                reader=reader,
             )
         except (ArithmeticError, LookupError, TypeError, ValueError):
             # Evidence of an older version may have another shape. The alert is notified of all the same.
             logger.exception("evidence not described", extra={"alert": pk})
     return summaries
+
+
+def written_for(alerts: Iterable[Alert], *, reader: Reader) -> list[Alert]:
+    """Return the alerts, each with the summary that `summaries_of` has for it. They are to be shown, not saved."""
+    found = list(alerts)
+    summaries = summaries_of(found, reader=reader)
+    for alert in found:
+        alert.summary = summaries[alert.pk]
+    return found
 
 
 def lock_open_alerts(alert_ids: Iterable[int]) -> list[int]:

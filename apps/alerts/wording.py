@@ -1,7 +1,7 @@
 """Why alerts opened and ended, and what of them was corrected, in words. Pure."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, tzinfo
+from datetime import date, datetime
 
 from apps.alerts.episodes import (
     FOUND_BY_HEALTH_CHECK,
@@ -11,8 +11,9 @@ from apps.alerts.episodes import (
     RESOLVED_BY_ALERTMANAGER,
     WELL_AGAIN,
 )
+from apps.locales import STANDARD, Reader
 from apps.rules.domain import describe_reason
-from apps.wording import format_moment, format_number, format_prices
+from apps.wording import format_day, format_moment, format_number, format_prices
 
 _SENTENCES = {
     REPORTED_BY_ALERTMANAGER: "reported by Alertmanager",
@@ -24,24 +25,30 @@ _SENTENCES = {
 }
 
 
-def describe_event_reason(reason: str, detail: str = "", correction: Mapping[str, str | None] | None = None) -> str:
+def describe_event_reason(
+    reason: str, detail: str = "", correction: Mapping[str, str | None] | None = None, *, reader: Reader = STANDARD
+) -> str:
     """Return why an alert opened or ended; where a person did something, their note, which is the detail; or what was
     corrected."""
     if correction:
-        return describe_correction(correction)
+        return describe_correction(correction, reader=reader)
     if not reason:
         return detail
     return _SENTENCES.get(reason) or describe_reason(reason, detail)
 
 
-def describe_correction(correction: Mapping[str, str | None], *, zone: tzinfo = UTC) -> str:
-    """Return what was corrected of what an alert saw, from the data of domain.CorrectionSeen. zone: of the time."""
-    if correction.get("day") is not None:
-        return f"the prices of {correction['day']}, of which candles are kept, were replaced or deleted"
+def describe_correction(correction: Mapping[str, str | None], *, reader: Reader = STANDARD) -> str:
+    """Return what was corrected of what an alert saw, from the data of domain.CorrectionSeen.
+
+    reader: whom it is for.
+    """
+    if correction.get("day"):
+        day = format_day(date.fromisoformat(correction["day"]), reader=reader)
+        return f"the prices of {day}, of which candles are kept, were replaced or deleted"
     at, before, after = correction["at"], correction["before"], correction["after"]
-    when = format_moment(datetime.fromisoformat(at or ""), zone=zone)
+    when = format_moment(datetime.fromisoformat(at or ""), reader=reader)
     if before is None:
-        return f"a price of {when}, {format_number(after or 0)}, was added"
+        return f"a price of {when}, {format_number(after or 0, reader=reader)}, was added"
     if after is None:
-        return f"the price of {when}, {format_number(before)}, was deleted"
-    return f"the price of {when}: {' → '.join(format_prices([before, after]))}"
+        return f"the price of {when}, {format_number(before, reader=reader)}, was deleted"
+    return f"the price of {when}: {' → '.join(format_prices([before, after], reader=reader))}"

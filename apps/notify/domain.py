@@ -3,14 +3,15 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, time, timedelta, tzinfo
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from apps import spans
 from apps.alerts.wording import describe_event_reason
-from apps.wording import GROUP_SEPARATOR, format_moment
+from apps.locales import NARROW_SPACE, STANDARD, Reader
+from apps.wording import format_moment, format_number
 
 # Market alerts lose their value fast: most retries come early, and none after a working day.
 RETRY_AFTER_SECONDS = (5, 30, 120, 600, 1_800, 7_200, 21_600)
@@ -35,7 +36,7 @@ PLACEHOLDERS = {
     "url": "the alert's page",
     "count": "how many alerts the message lists",
 }
-_WHITE_SPACE = re.compile(rf"[^\S{GROUP_SEPARATOR}]+")
+_WHITE_SPACE = re.compile(rf"[^\S{NARROW_SPACE}]+")
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -122,26 +123,26 @@ def from_data(data: Mapping[str, Any]) -> MessageItem:
     return MessageItem(**(dict(data) | {"at": datetime.fromisoformat(data["at"])}))
 
 
-def compose(items: Sequence[MessageItem], *, url: str, zone: tzinfo = UTC) -> tuple[str, str]:
-    """Return (subject, text) of a message with these items, in their order. url: the page of the message; zone: of the
-    times."""
+def compose(items: Sequence[MessageItem], *, url: str, reader: Reader = STANDARD) -> tuple[str, str]:
+    """Return (subject, text) of a message with these items, in their order. url: the page of the message;
+    reader: whom it is for."""
     alerts = len({one.alert_id for one in items})
     if alerts == 1:
-        subject, text = _compose_one(items, zone=zone)
+        subject, text = _compose_one(items, reader=reader)
     else:
-        subject, text = _compose_many(items, alerts=alerts, url=url, zone=zone)
+        subject, text = _compose_many(items, alerts=alerts, url=url, reader=reader)
     return one_line(subject)[:SUBJECT_LONGEST], text
 
 
-def _compose_one(items: Sequence[MessageItem], *, zone: tzinfo) -> tuple[str, str]:
+def _compose_one(items: Sequence[MessageItem], *, reader: Reader) -> tuple[str, str]:
     last = items[-1]
     state = {RESOLVED: "Resolved", REMINDER: "Still open", CORRECTED: "Corrected"}.get(last.event)
     title = f"{state}: {', '.join(filter(None, (last.rule, last.symbol)))}" if state else title_of(last)
     lines = [f"Held back by {last.deferred_by}."] if last.deferred_by else []
-    return f"[{last.severity}] {title}", "\n".join([*lines, *lines_of(items, zone=zone), "", last.url])
+    return f"[{last.severity}] {title}", "\n".join([*lines, *lines_of(items, reader=reader), "", last.url])
 
 
-def _compose_many(items: Sequence[MessageItem], *, alerts: int, url: str, zone: tzinfo) -> tuple[str, str]:
+def _compose_many(items: Sequence[MessageItem], *, alerts: int, url: str, reader: Reader) -> tuple[str, str]:
     last = {one.alert_id: one for one in items}
     over = sum(one.event == RESOLVED for one in last_states(items))
     names = list(dict.fromkeys(one.symbol or one.rule for one in last.values()))
@@ -153,7 +154,7 @@ def _compose_many(items: Sequence[MessageItem], *, alerts: int, url: str, zone: 
         if deferred_by:
             lines += ["", f"Held back by {deferred_by}:"]
         for events in deferred_alerts:
-            lines += ["", f"[{events[-1].severity}] {title_of(events[-1])}", *lines_of(events, zone=zone)]
+            lines += ["", f"[{events[-1].severity}] {title_of(events[-1])}", *lines_of(events, reader=reader)]
     return subject, "\n".join([*lines, "", url])
 
 
@@ -175,20 +176,20 @@ def grouped(items: Iterable[MessageItem]) -> list[tuple[str, list[list[MessageIt
     return [(deferred_by, list(groups[deferred_by].values())) for deferred_by in sorted(groups)]
 
 
-def lines_of(items: Sequence[MessageItem], *, zone: tzinfo = UTC) -> list[str]:
-    """Return the lines about the items of one alert. zone: of the times."""
+def lines_of(items: Sequence[MessageItem], *, reader: Reader = STANDARD) -> list[str]:
+    """Return the lines about the items of one alert. reader: whom they are for."""
     lines = []
     if all(one.event in (RESOLVED, CORRECTED) for one in items):
         lines.append(items[-1].summary)
     for one in items:
         if one.event == RESOLVED:
-            lines.append(f"Resolved {moment(one.at, zone)} ({one.reason_text}).")
+            lines.append(f"Resolved {moment(one.at, reader)} ({one.reason_text}).")
         elif one.event == CORRECTED:
             lines.append(f"Corrected afterwards: {one.reason_text}.")
         elif one.event == REMINDER:
-            lines += [one.summary, f"Still open and not acknowledged; opened {moment(one.at, zone)}."]
+            lines += [one.summary, f"Still open and not acknowledged; opened {moment(one.at, reader)}."]
         else:
-            lines += [one.summary, f"Opened {moment(one.at, zone)}."]
+            lines += [one.summary, f"Opened {moment(one.at, reader)}."]
     return lines
 
 
@@ -197,10 +198,10 @@ def title_of(item: MessageItem) -> str:
     return f"{item.rule}: {item.symbol}" if item.symbol else item.rule
 
 
-def compose_test(*, channel: str, asked_by: str, at: datetime, url: str, zone: tzinfo = UTC) -> tuple[str, str]:
-    """Return (subject, text) of a message that tests a channel. zone: of the time."""
+def compose_test(*, channel: str, asked_by: str, at: datetime, url: str, reader: Reader = STANDARD) -> tuple[str, str]:
+    """Return (subject, text) of a message that tests a channel. reader: whom it is for."""
     lines = [
-        f"This is a test of the channel {channel}, asked for by {asked_by} at {moment(at, zone)}.",
+        f"This is a test of the channel {channel}, asked for by {asked_by} at {moment(at, reader)}.",
         "Alerts of the rules that name it come the same way.",
     ]
     return one_line(f"[test] {channel}")[:SUBJECT_LONGEST], "\n".join([*lines, "", url])
@@ -213,47 +214,47 @@ def apply_templates(
     text_template: str,
     subject: str,
     text: str,
-    zone: tzinfo = UTC,
+    reader: Reader = STANDARD,
 ) -> tuple[str, str]:
     """Return (subject, text) with a channel's templates in place of the given ones; an empty template changes nothing.
 
     The text's template is filled in for each item, one after the other; the subject's only where there is one alert.
-    zone: of the times.
+    reader: whom it is for.
     Raises TemplateInvalid.
     """
     count = len({one.alert_id for one in items})
     if subject_template and count == 1:
-        filled = fill_in(subject_template, placeholders_of(items[-1], count=count, zone=zone))
+        filled = fill_in(subject_template, placeholders_of(items[-1], count=count, reader=reader))
         subject = one_line(filled)[:SUBJECT_LONGEST] or subject
     if text_template:
-        text = _filled_for_each(items, text_template=text_template, count=count, zone=zone)
+        text = _filled_for_each(items, text_template=text_template, count=count, reader=reader)
     return subject, text
 
 
-def _filled_for_each(items: Sequence[MessageItem], *, text_template: str, count: int, zone: tzinfo) -> str:
+def _filled_for_each(items: Sequence[MessageItem], *, text_template: str, count: int, reader: Reader) -> str:
     """Return the template filled in for each item, one after the other, cut at TEMPLATED_LONGEST: a template of many
     placeholders times a thousand items could exhaust the memory."""
     lines: list[str] = []
     room = TEMPLATED_LONGEST
     for index, one in enumerate(items):
-        line = fill_in(text_template, placeholders_of(one, count=count, zone=zone))[:TEMPLATED_LONGEST]
+        line = fill_in(text_template, placeholders_of(one, count=count, reader=reader))[:TEMPLATED_LONGEST]
         if len(line) > room:
-            lines.append(f"… and {len(items) - index:,} more.")
+            lines.append(f"… and {format_number(len(items) - index, reader=reader)} more.")
             break
         lines.append(line)
         room -= len(line) + 1
     return "\n".join(lines)
 
 
-def placeholders_of(item: MessageItem, *, count: int, zone: tzinfo = UTC) -> dict[str, str]:
-    """Return the value of each of PLACEHOLDERS. zone: of the time."""
+def placeholders_of(item: MessageItem, *, count: int, reader: Reader = STANDARD) -> dict[str, str]:
+    """Return the value of each of PLACEHOLDERS. reader: whom the message is for."""
     return {
         "rule": item.rule,
         "asset": item.symbol,
         "severity": item.severity,
         "event": item.event,
         "summary": item.summary,
-        "at": moment(item.at, zone),
+        "at": moment(item.at, reader),
         "reason": item.reason_text,
         "url": item.url,
         "count": str(count),
@@ -372,14 +373,14 @@ def describe_unread(count: int) -> str:
     return str(count) if count < UNREAD_COUNTED else f"{UNREAD_COUNTED - 1}+"
 
 
-def describe_end(ends_at: datetime | None, *, zone: tzinfo = UTC) -> str:
-    """Return until when a silence lasts. ends_at: None where that is the end of its alert; zone: of the time."""
-    return f"until {moment(ends_at, zone)}" if ends_at is not None else "until the alert is over"
+def describe_end(ends_at: datetime | None, *, reader: Reader = STANDARD) -> str:
+    """Return until when a silence lasts. ends_at: None where that is the end of its alert; reader: whom it is for."""
+    return f"until {moment(ends_at, reader)}" if ends_at is not None else "until the alert is over"
 
 
-def moment(at: datetime, zone: tzinfo = UTC) -> str:
+def moment(at: datetime, reader: Reader = STANDARD) -> str:
     """Return a time as messages show it."""
-    return format_moment(at, zone=zone)
+    return format_moment(at, reader=reader)
 
 
 def one_line(text: str) -> str:

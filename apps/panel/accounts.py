@@ -27,7 +27,7 @@ from apps.panel.account_forms import InvitedForm, MadeForm, RenamedForm
 from apps.panel.kit.addresses import CheckedAddress
 from apps.panel.leaving import about, leaving_view
 from apps.panel.second_factor import second_factor_view
-from apps.zones import show_time
+from apps.reader import show_time
 
 GROUPS_HELP = (
     f"{roles.OWNER}: rules, alerts and channels of their own. {roles.OPERATOR}: assets, feeds, people and "

@@ -10,9 +10,9 @@ from apps.alerts.models import Alert
 from apps.backtests.models import BacktestRun
 from apps.market.queries import SPANS, Later, Moment, aftermaths, assets_named
 from apps.panel.kit.pages import Table
+from apps.reader import in_zone, show_number, show_percent
 from apps.rules.models import Rule
-from apps.wording import decimals_of, format_number, format_percent
-from apps.zones import in_zone
+from apps.wording import decimals_of
 
 # So many of the newest are summed up.
 SUMMED_MOST, RUNS_MOST = 100, 10
@@ -34,7 +34,7 @@ def table_after(alert: Alert) -> list[Table]:
 def _cells(later: Later, decimals: int) -> tuple[str, str]:
     if later.price is None:
         return later.why_unknown, ""
-    return format_number(later.price, decimals=decimals), describe_change(later)
+    return show_number(later.price, decimals=decimals), describe_change(later)
 
 
 def describe_change(later: Later) -> str:
@@ -43,7 +43,7 @@ def describe_change(later: Later) -> str:
     if not change:
         return "the same"
     sign = "−" if change < 0 else "+"
-    return sign + (format_number(abs(change)) if later.percent is None else format_percent(change))
+    return sign + (show_number(abs(change)) if later.percent is None else show_percent(change))
 
 
 def tables_over(rule: Rule) -> list[Table]:

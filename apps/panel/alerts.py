@@ -14,7 +14,7 @@ from unfold.decorators import display
 
 from apps.alerts import domain
 from apps.alerts.models import Alert, AlertEvent
-from apps.alerts.queries import IN_STATE, alerts_of
+from apps.alerts.queries import IN_STATE, alerts_of, written_for
 from apps.alerts.services import acknowledge
 from apps.alerts.wording import describe_event_reason
 from apps.market.queries import assets_seen_by, price_path
@@ -29,11 +29,11 @@ from apps.panel.kit.pages import ROWS_SHOWN, Chart, ReadOnlyAdmin, ShortText, Ta
 from apps.panel.problems import subject_links
 from apps.panel.silences import silence_form_for
 from apps.panel.splits import PERMISSION, split_address, step_of
+from apps.reader import active_reader, in_zone, write_time, zone_name
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.explain import parts_of
 from apps.rules.models import Rule
-from apps.zones import in_zone, write_time, zone_name
 
 CHOICES_OFFERED = 200
 ALERTS_SHOWN = 20
@@ -143,6 +143,10 @@ class AlertAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Alert]:
         return alerts_of(request.user).select_related("owner")
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Alert | None:
+        alert: Alert | None = super().get_object(request, object_id, from_field)
+        return None if alert is None else written_for([alert], reader=active_reader())[0]
+
     def get_list_display(self, request: HttpRequest) -> Sequence[str]:
         return [*self.list_display, "whose"] if request.user.is_superuser else self.list_display
 
@@ -154,6 +158,7 @@ class AlertAdmin(ReadOnlyAdmin):
         page = super().get_changelist_instance(request)
         if not request.user.has_perm("rules.view_rule"):
             page.empty_text = EMPTY_WITHOUT_RULES
+        page.result_list = written_for(page.result_list, reader=active_reader())
         return page
 
     @display(
@@ -181,7 +186,7 @@ class AlertAdmin(ReadOnlyAdmin):
 
     @admin.display(description="reason resolved")
     def resolution_text(self, alert: Alert) -> str:
-        return describe_event_reason(alert.resolution)
+        return describe_event_reason(alert.resolution, reader=active_reader())
 
     @admin.display(description="acknowledged")
     def acknowledged(self, alert: Alert) -> str:
@@ -197,7 +202,7 @@ class AlertAdmin(ReadOnlyAdmin):
             return "no"
         comment = Silence.objects.values_list("comment", flat=True).get(pk=matching[0].silence_id)
         is_over = matching[0].ends_at is None and alert.resolved_at is not None
-        until = "until it was over" if is_over else describe_end(matching[0].ends_at)
+        until = "until it was over" if is_over else describe_end(matching[0].ends_at, reader=active_reader())
         return f"{until}, by the silence “{comment}”"
 
     def has_acknowledge_permission(self, request: HttpRequest) -> bool:
@@ -446,7 +451,7 @@ def _table_of_parts(alert: Alert) -> Table:
     title = "What the rule saw when it opened"
     try:
         spec = RuleSpec.read(alert.version.document)  # type: ignore[union-attr]
-        lines = list(parts_of(spec.condition, alert.evidence, is_open=False).lines())
+        lines = list(parts_of(spec.condition, alert.evidence, is_open=False, reader=active_reader()).lines())
     except (RuleInvalid, KeyError):
         return Table(
             title=title,
@@ -464,4 +469,4 @@ def _table_of_parts(alert: Alert) -> Table:
 
 def _why(event: AlertEvent) -> str:
     """Return why in words, or what a person wrote, or what was corrected."""
-    return describe_event_reason(event.reason, event.detail, event.correction)
+    return describe_event_reason(event.reason, event.detail, event.correction, reader=active_reader())

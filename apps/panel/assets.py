@@ -16,7 +16,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from apps.alerts.queries import alerts_of, states_watching
+from apps.alerts.queries import alerts_of, states_watching, written_for
 from apps.health.queries import asset_healths
 from apps.market import calendars, queries
 from apps.market.calendars import CALENDARS
@@ -32,11 +32,10 @@ from apps.panel.listing_search import list_view, may_list, search_address, searc
 from apps.panel.splits import PERMISSION, split_view
 from apps.pipeline import corrections
 from apps.pipeline.flow import move_asset
+from apps.reader import active_reader, in_zone, show_number, show_prices, show_time, zone_name
 from apps.rules.domain import describe_state_reason
 from apps.sources.models import Backfill, Listing
 from apps.tracing import new_trace_id
-from apps.wording import format_number, format_prices
-from apps.zones import in_zone, show_time, zone_name
 
 ALERTS_SHOWN = 20
 QUOTES_SHOWN = 20
@@ -213,7 +212,7 @@ class AssetAdmin(HealthShown, PageAdmin):
 
     @admin.display(description="latest price", ordering="latest__price")
     def latest_price(self, asset: Asset) -> str:
-        return format_number(asset.latest.price) if hasattr(asset, "latest") else "none yet"
+        return show_number(asset.latest.price) if hasattr(asset, "latest") else "none yet"
 
     @admin.display(description=in_zone("at"), ordering="latest__at")
     def latest_at(self, asset: Asset) -> Any:
@@ -360,7 +359,7 @@ class AssetAdmin(HealthShown, PageAdmin):
                 headers=[in_zone("opened at"), "severity", "alert", in_zone("resolved at")],
                 rows=[
                     [one.opened_at, one.severity, page_link(request, one, one.summary), one.resolved_at or "still open"]
-                    for one in alerts
+                    for one in written_for(alerts, reader=active_reader())
                 ],
                 empty="No alerts on it yet.",
             ),
@@ -369,10 +368,10 @@ class AssetAdmin(HealthShown, PageAdmin):
                 headers=[in_zone("at"), "price", "volume", "late", "entry of the log"],
                 rows=[
                     [
-                        *(one.at, price, "" if one.volume is None else format_number(one.volume)),
+                        *(one.at, price, "" if one.volume is None else show_number(one.volume)),
                         *("late: not evaluated" if one.late else "", f"#{one.entry.seq}"),
                     ]
-                    for one, price in zip(quotes, format_prices([one.price for one in quotes]), strict=True)
+                    for one, price in zip(quotes, show_prices([one.price for one in quotes]), strict=True)
                 ],
                 empty="No quotes are kept.",
             ),

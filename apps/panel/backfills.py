@@ -13,6 +13,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from apps.market.models import Asset
 from apps.panel.kit.pages import PageAdmin, ReadOnlyAdmin, Table, question_page
+from apps.reader import TO_MINUTES, active_reader, in_zone, write_time
 from apps.sources.models import Backfill
 from apps.sources.services import (
     BackfillRefused,
@@ -22,7 +23,6 @@ from apps.sources.services import (
     describe_state,
     origin_of,
 )
-from apps.zones import TO_MINUTES, in_zone, write_time
 
 BACKFILLS_SHOWN = 5
 
@@ -42,11 +42,11 @@ class BackfillAdmin(ReadOnlyAdmin):
 
     @admin.display(description="how far")
     def progress(self, backfill: Backfill) -> str:
-        return describe_backfill(backfill)
+        return describe_backfill(backfill, reader=active_reader())
 
     @admin.display(description="in words (UTC)")
     def state(self, backfill: Backfill) -> str:
-        return describe_state(backfill, now=timezone.now())
+        return describe_state(backfill, now=timezone.now(), reader=active_reader())
 
 
 class PastForm(forms.Form):
@@ -102,9 +102,15 @@ def may_fetch_past(user: Any) -> bool:
 
 def backfills_table(asset: Asset) -> Table | None:
     """Return the newest backfills of an asset and how far they are; None where there are none."""
-    now = timezone.now()
+    now, reader = timezone.now(), active_reader()
     rows = [
-        [one.provider, one.since, one.until, describe_backfill(one), describe_state(one, now=now)]
+        [
+            one.provider,
+            one.since,
+            one.until,
+            describe_backfill(one, reader=reader),
+            describe_state(one, now=now, reader=reader),
+        ]
         for one in Backfill.objects.filter(asset=asset)[:BACKFILLS_SHOWN]
     ]
     if not rows:

@@ -10,11 +10,10 @@ from apps.backtests.simulation import THRESHOLDS
 from apps.market.domain import epoch_microseconds
 from apps.market.queries import price_path
 from apps.panel.kit.pages import Chart
+from apps.reader import show_number, zone_name
 from apps.rules.engine.conditions import leaves_of
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
-from apps.wording import format_number
-from apps.zones import zone_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ def threshold_text(document: Any, threshold: str) -> str:
     """Return a threshold of a sweep: "at 10 %, as it was tried"."""
     own, unit = _threshold_of(document)
     as_it_is = ", as it was tried" if own == Decimal(threshold) else ""
-    return f"at {format_number(threshold)}{unit}{as_it_is}"
+    return f"at {show_number(threshold)}{unit}{as_it_is}"
 
 
 def bars_of(report: dict[str, Any], document: Any) -> list[Bars]:
@@ -116,7 +115,7 @@ def bars_of(report: dict[str, Any], document: Any) -> list[Bars]:
             Bars(
                 title="How many it would have opened at other thresholds",
                 name="openings",
-                labels=[f"{format_number(one['threshold'])}{_threshold_of(document)[1]}" for one in sweep],
+                labels=[f"{show_number(one['threshold'])}{_threshold_of(document)[1]}" for one in sweep],
                 values=[one["openings"] for one in sweep],
                 empty="",
             )
@@ -130,7 +129,7 @@ def _milliseconds(at: datetime) -> int:
 
 def counted(count: int, noun: str) -> str:
     """Return "1 alert", "2 alerts"."""
-    return f"{format_number(count)} {noun}{'' if count == 1 else 's'}"
+    return f"{show_number(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def span_text(seconds: float) -> str:

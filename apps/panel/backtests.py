@@ -25,14 +25,13 @@ from apps.panel.backtest_report import bars_of, chart_of_report, counted, span_t
 from apps.panel.kit.owned import describe_document
 from apps.panel.kit.pages import Chart, ReadOnlyAdmin, Table
 from apps.panel.rule_form import RuleForm
+from apps.reader import in_zone, show_number, show_percent, show_time, write_time
 from apps.rules.domain import describe_reason
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.files import read_rule
 from apps.rules.queries import newest_versions, rules_seen_by
-from apps.wording import format_number
 from apps.yaml_files import FileInvalid, read_yaml_text, write_yaml
-from apps.zones import in_zone, show_time, write_time
 
 OPENINGS_SHOWN = 200
 ASSETS_OFFERED = 200
@@ -253,7 +252,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
                 title="Time in each state, over all assets",
                 headers=["state", "time", "part"],
                 rows=[
-                    [state, span_text(seconds), f"{100 * seconds / total:.1f} %" if total else ""]
+                    [state, span_text(seconds), show_percent(str(round(100 * seconds / total, 1))) if total else ""]
                     for state, seconds in report["seconds_in_state"].items()
                 ],
                 empty="Nothing was evaluated.",
@@ -325,7 +324,7 @@ def _sentences(report: dict[str, Any]) -> list[str]:
     said = [
         f"It would have opened {counted(count, 'alert')} on {len(report['openings_by_asset'])} of "
         f"{counted(report['assets_count'], 'asset')}, and sent {counted(report['messages'], 'message')} to each "
-        f"channel, in {format_number(report['quotes'])} quotes."
+        f"channel, in {show_number(report['quotes'])} quotes."
     ]
     if report["suppressed"]:
         said.append(f"{counted(report['suppressed'], 'opening')} more were kept silent by the cooldown.")

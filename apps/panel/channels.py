@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.text import Truncator
 
 from apps.accounts.queries import profile_of
+from apps.alerts.queries import written_for
 from apps.health.queries import channel_healths
 from apps.notify import queries
 from apps.notify.encryption import DecryptionError
@@ -42,7 +43,7 @@ from apps.panel.kit.health import HealthShown
 from apps.panel.kit.owned import ChosenOwner, OwnedRows
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
 from apps.panel.messages import describe_status, say_sent_again
-from apps.zones import in_zone
+from apps.reader import active_reader, in_zone
 
 MESSAGES_SHOWN = 20
 REASON_LONGEST = 120
@@ -362,6 +363,8 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
         waiting = (
             row.notifications.filter(message=None).select_related("event__alert", "silence").order_by("due_at", "pk")
         )
+        waiting = list(waiting[:ROWS_SHOWN])
+        written_for((one.event.alert for one in waiting), reader=active_reader())
         at_limit = at_their_limit([row], now=timezone.now())
         return [
             *_table_of_test(request, row),
@@ -374,7 +377,7 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
                         page_link(request, one.event.alert, one.event.alert.summary),
                         *(one.event.get_kind_display(), why_it_waits(one, at_limit=at_limit)),
                     ]
-                    for one in waiting[:ROWS_SHOWN]
+                    for one in waiting
                 ],
                 empty="Nothing.",
             ),

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from apps.alerts.models import Alert
-from apps.alerts.queries import IN_STATE, alerts_of, last_events_of
+from apps.alerts.queries import IN_STATE, alerts_of, last_events_of, written_for
 from apps.health.domain import SEVERITY, Health, Level
 from apps.health.queries import feed_healths
 from apps.market.models import Feed
@@ -19,8 +19,8 @@ from apps.notify.domain import describe_end
 from apps.notify.queries import message_counts_of, silences_in_force_of
 from apps.panel.kit.parts import LINK, Part
 from apps.panel.problems import health_part
+from apps.reader import active_reader, show_time, zone_name
 from apps.rules.queries import RuleCounts, rule_counts_of
-from apps.zones import show_time, zone_name
 
 FEEDS_SHOWN = 50
 EVENTS_SHOWN = 10
@@ -109,7 +109,8 @@ def _alerts(user: Any, *, now: datetime, today: datetime) -> Part:
     still_open = alerts.filter(resolved_at=None).order_by().count()
     waiting = alerts.filter(IN_STATE[Alert.State.OPEN]).order_by().count()
     opened = alerts.filter(created_at__gte=today).order_by().count()
-    events = last_events_of(user, limit=EVENTS_SHOWN)
+    events = list(last_events_of(user, limit=EVENTS_SHOWN))
+    written_for((one.alert for one in events), reader=active_reader())
     sentences: list[Any] = [
         _describe_open(still_open, waiting=waiting, whose=_whose(user)),
         f"{opened} opened today." if opened else "None opened today.",

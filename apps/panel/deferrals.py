@@ -10,6 +10,7 @@ from apps.notify import domain, queries
 from apps.notify.decision import Decision
 from apps.notify.models import Channel, Notification, Silence
 from apps.notify.services import WouldSend
+from apps.reader import active_reader
 
 
 def describe_deferrals(shown: WouldSend) -> str:
@@ -26,7 +27,7 @@ def describe_deferrals(shown: WouldSend) -> str:
 
 def describe_deferral(deferred_by: domain.Deferral) -> str:
     """Return by what a notification would be deferred, and until when."""
-    until = domain.describe_end(deferred_by.until)
+    until = domain.describe_end(deferred_by.until, reader=active_reader())
     if deferred_by.silence_id is None:
         return f"Quiet hours hold it back {until}."
     comment = Silence.objects.values_list("comment", flat=True).get(pk=deferred_by.silence_id)

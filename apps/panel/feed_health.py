@@ -14,12 +14,11 @@ from apps.market import queries
 from apps.market.models import Asset, Feed, ProviderSwitch, UnconfirmedQuote
 from apps.panel.kit.pages import ROWS_SHOWN, Table, page_link
 from apps.panel.splits import split_link
+from apps.reader import in_zone, show_number, show_prices, write_time
 from apps.sources import queries as sources_queries
 from apps.sources.models import Circuit, FeedSource
 from apps.sources.providers.failures import hint_on
 from apps.sources.providers.registry import PROVIDERS
-from apps.wording import format_number, format_prices
-from apps.zones import in_zone, write_time
 
 SWITCHES_SHOWN = 10
 NAMES_SHOWN = 5
@@ -154,7 +153,7 @@ def counts_table(feed: Feed, *, now: datetime) -> Table:
         rows=[
             [
                 name if name in ("accepted", "late", "repeated", "unconfirmed") else f"rejected: {name}",
-                format_number(sum(hours)),
+                show_number(sum(hours)),
                 sparkline(hours, text=f"{name} by the hour: {', '.join(map(str, hours))}"),
             ]
             for name, hours in shown.items()
@@ -232,7 +231,7 @@ def switches_table(request: HttpRequest, feed: Feed) -> Table:
 
     def named(entry_id: int, pk: int) -> str:
         symbol, factor = symbols.get(pk, str(pk)), factors.get((entry_id, pk), 1)
-        return symbol if factor == 1 else f"{symbol} × {factor:.3g}"
+        return symbol if factor == 1 else f"{symbol} × {show_number(f'{factor:.3g}')}"
 
     rows: list[list[Any]] = []
     for entry in entries:
@@ -265,7 +264,7 @@ def unconfirmed_table(request: HttpRequest, feed: Feed) -> Table | None:
     )
     rows = [
         [
-            *(one.asset.symbol, one.at, *format_prices([one.price, one.asset.latest.price]), one.provider),
+            *(one.asset.symbol, one.at, *show_prices([one.price, one.asset.latest.price]), one.provider),
             split_link(request, one.asset_id, at=one.at, before=one.asset.latest.price, after=one.price),
         ]
         for one in unconfirmed[:UNCONFIRMED_SHOWN]

@@ -11,12 +11,12 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
 from apps.market.models import INTERVAL_LONGEST_SECONDS, Feed
+from apps.reader import show_span
 from apps.sources import queries
 from apps.sources.models import FeedSource
 from apps.sources.providers.options import Option
 from apps.sources.providers.registry import PROVIDERS
 from apps.sources.services import NAMES_TRIED, try_source
-from apps.wording import format_span
 
 QUOTES_SHOWN = 5
 NAME_LONGEST = 128
@@ -110,7 +110,7 @@ def facts_of_providers() -> dict[str, dict[str, Any]]:
             "texts": [text for text in (_of_key(provider), _of_limits(provider)) if text],
             "options": [_of_option(one) for one in provider.options],
             "least_seconds": least,
-            "too_often": f"It is asked every {format_span(least)} at most, so a shorter interval has no effect.",
+            "too_often": f"It is asked every {show_span(least)} at most, so a shorter interval has no effect.",
         }
     return found
 

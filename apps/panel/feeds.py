@@ -44,6 +44,7 @@ from apps.panel.kit.pages import (
     page_link,
     trace_link,
 )
+from apps.reader import in_zone, show_number, show_span, show_time
 from apps.rules.queries import rules_watching
 from apps.sources import queries as sources_queries
 from apps.sources.models import FeedSource
@@ -56,8 +57,7 @@ from apps.sources.services import (
     fetch_now,
     set_is_live,
 )
-from apps.wording import decimals_of, format_number, format_span
-from apps.zones import in_zone, show_time
+from apps.wording import decimals_of
 
 ENTRIES_SHOWN = 20
 RULES_NAMED = 10
@@ -281,8 +281,8 @@ class FeedAdmin(HealthShown, WithTestFetch, PageAdmin):
     @admin.display(description="interval", ordering="interval_seconds")
     def measured_rhythm(self, feed: Feed) -> str:
         effective = queries.effective_interval_seconds(feed)
-        measured = "not measured yet" if effective is None else f"effective every {format_span(effective)}"
-        return f"asked every {format_span(feed.interval_seconds)}, {measured}"
+        measured = "not measured yet" if effective is None else f"effective every {show_span(effective)}"
+        return f"asked every {show_span(feed.interval_seconds)}, {measured}"
 
     @admin.display(description="interval")
     def rhythm(self, feed: Feed) -> str:
@@ -294,7 +294,7 @@ class FeedAdmin(HealthShown, WithTestFetch, PageAdmin):
         effective = -(-seconds // feed.interval_seconds) * feed.interval_seconds
         why = sources_queries.narrowest_limit(asked[0])
         return (
-            f"asked every {format_span(feed.interval_seconds)}, effective every {format_span(effective)} "
+            f"asked every {show_span(feed.interval_seconds)}, effective every {show_span(effective)} "
             f"({asked[0]}: {why}, for all feeds together)"
         )
 
@@ -490,8 +490,8 @@ def _quote_cells(quotes: Sequence[Quote | SupersededQuote]) -> list[list[Any]]:
     decimals = {asset_id: decimals_of(of_asset) for asset_id, of_asset in prices.items()}
     return [
         [
-            *(one.asset.symbol, one.at, format_number(one.price, decimals=decimals[one.asset_id])),
-            None if one.volume is None else format_number(one.volume),
+            *(one.asset.symbol, one.at, show_number(one.price, decimals=decimals[one.asset_id])),
+            None if one.volume is None else show_number(one.volume),
             "late" if one.late else "",
         ]
         for one in quotes

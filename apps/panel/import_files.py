@@ -1,6 +1,5 @@
 """The owners' page of files of transactions that wait to be confirmed."""
 
-from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -14,7 +13,7 @@ from apps.portfolios.domain.files import read_activities
 from apps.portfolios.domain.tables import FileRefused, list_rows
 from apps.portfolios.importing import ERRORS_MOST, drop_file, kept_until
 from apps.portfolios.models import ImportFile
-from apps.zones import in_zone
+from apps.reader import in_zone, show_time
 
 
 @admin.register(ImportFile)
@@ -32,8 +31,8 @@ class ImportFileAdmin(OwnedRows, ReadOnlyAdmin):
         return super().get_queryset(request).defer("content").order_by("-uploaded_at")
 
     @admin.display(description=in_zone("deleted from"), ordering="uploaded_at")
-    def expires_at(self, row: ImportFile) -> datetime:
-        return kept_until(row)
+    def expires_at(self, row: ImportFile) -> str:
+        return show_time(kept_until(row), with_zone=False)
 
     @admin.display(description="came by", ordering="is_by_api")
     def came_by(self, row: ImportFile) -> str:
@@ -41,7 +40,7 @@ class ImportFileAdmin(OwnedRows, ReadOnlyAdmin):
 
     @admin.display(description="state")
     def state(self, row: ImportFile) -> str:
-        if self.expires_at(row) <= timezone.now():
+        if kept_until(row) <= timezone.now():
             return "Expired: nobody confirmed it, and it is deleted soon."
         where = "by the API" if row.is_by_api else "on a portfolio's page, under Import"
         return f"Waits to be confirmed {where}. Nothing of it is recorded yet."

@@ -14,12 +14,13 @@ from unfold.decorators import display
 
 from apps.accounts.services import note_inbox_seen
 from apps.alerts.models import Alert
+from apps.alerts.queries import written_for
 from apps.notify.models import Attempt, Message
 from apps.notify.services import redeliver
 from apps.panel.channel_form import kinds_offered
 from apps.panel.kit.owned import OwnedRows
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, ReadOnlyAdmin, Table, page_link
-from apps.zones import in_zone, write_time
+from apps.reader import active_reader, in_zone, write_time
 
 STATUS_LABEL = {"delivered": "success", "failed": "danger", "pending": "warning", "sending": "info", "silenced": ""}
 
@@ -100,7 +101,7 @@ class MessageAdmin(OwnedRows, ReadOnlyAdmin):
                 headers=["alert", "severity", in_zone("opened at"), in_zone("resolved at")],
                 rows=[
                     [page_link(request, one, one.summary), one.severity, one.opened_at, one.resolved_at]
-                    for one in alerts
+                    for one in written_for(alerts, reader=active_reader())
                 ],
                 empty="No alert: it tries the channel." if row.kind == Message.Kind.TEST else "No alert.",
             ),

@@ -1,6 +1,7 @@
 """The owners' pages: portfolios, and what they hold."""
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 from django import forms
@@ -28,7 +29,7 @@ from apps.portfolios.services import (
     refuse_base_currency,
     refuse_cash,
 )
-from apps.wording import format_plain
+from apps.reader import show_day, show_number
 
 UNKNOWN = "not known: a rate is missing"
 
@@ -134,7 +135,7 @@ class PortfolioAdmin(ChosenOwner, OwnedRows, PageAdmin):
         held = [
             [
                 page_link(request, one.asset, one.asset.symbol),
-                format_plain(one.quantity),
+                show_number(one.quantity),
                 *(_shown(number) for number in (one.cost, one.realised, one.costs, one.income)),
             ]
             for one in positions
@@ -150,7 +151,7 @@ class PortfolioAdmin(ChosenOwner, OwnedRows, PageAdmin):
         ]
         if row.tracks_cash:
             cash = copy.cash if copy is not None else {}
-            rows = [[code, balance] for code, balance in cash.items()]
+            rows = [[code, show_number(balance)] for code, balance in cash.items()]
             tables.append(Table(title="Cash", headers=["currency", "balance"], rows=rows, empty="No cash yet."))
         if refusals:
             rows = [[one.message] for one in refusals[:ROWS_SHOWN]]
@@ -164,11 +165,12 @@ class PortfolioAdmin(ChosenOwner, OwnedRows, PageAdmin):
 
 
 def _shown(number: Any) -> str:
-    return UNKNOWN if number is None else format_plain(round(number, 2))
+    return UNKNOWN if number is None else show_number(round(number, 2))
 
 
 def _missing(missing: Sequence[Sequence[str]], positions: Sequence[Any]) -> list[list[str]]:
     symbols = {str(one.asset_id): one.asset.symbol for one in positions}
     return [
-        ["exchange rate of" if what == "rate" else "price of", symbols.get(key, key), day] for what, key, day in missing
+        ["exchange rate of" if what == "rate" else "price of", symbols.get(key, key), show_day(date.fromisoformat(day))]
+        for what, key, day in missing
     ]

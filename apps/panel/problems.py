@@ -14,7 +14,7 @@ from apps.health.domain import Subject
 from apps.health.queries import not_checked, problem_counts, problems_seen_by, system_health
 from apps.panel.kit.parts import LINK, Part
 from apps.portfolios.models import Portfolio
-from apps.zones import in_zone, show_time, write_time
+from apps.reader import in_zone, show_time, write_time
 
 PROBLEMS_SHOWN = 50
 _NAMED_BY: Mapping[str, tuple[Any, str]] = {**NAMED_BY, RECONCILED: (Portfolio, "name")}
@@ -27,7 +27,7 @@ def health_part(user: AbstractBaseUser | AnonymousUser, *, now: datetime) -> Par
         return Part(title="Health", sentences=[stopped.reason, stopped.remedy], mood="bad")
     counts, shown = problem_counts(user), problems_seen_by(user, limit=PROBLEMS_SHOWN)
     more = sum(counts) - len(shown)
-    checked_at = write_time(system_health(now=now).checked_at, "%H:%M:%S")
+    checked_at = write_time(system_health(now=now).checked_at, "%X")
     if not counts.faults:
         first = f"Nothing is wrong, by the check at {checked_at}."
     else:

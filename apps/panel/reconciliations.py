@@ -7,7 +7,7 @@ from apps.panel.kit.owned import OwnedRows
 from apps.panel.kit.pages import ReadOnlyAdmin, Table
 from apps.portfolios.domain.positions import deviations_in
 from apps.portfolios.models import Reconciliation
-from apps.wording import format_plain
+from apps.reader import show_day, show_number
 
 
 @admin.register(Reconciliation)
@@ -30,12 +30,12 @@ class ReconciliationAdmin(OwnedRows, ReadOnlyAdmin):
 
     def tables_for(self, request: HttpRequest, row: Reconciliation) -> list[Table]:
         found = [
-            [one.symbol, *(format_plain(number) for number in (one.stated, one.computed, one.computed - one.stated))]
+            [one.symbol, *(show_number(number) for number in (one.stated, one.computed, one.computed - one.stated))]
             for one in deviations_in(row.deviations)
         ]
         return [
             Table(
-                title=f"Quantities at the end of {row.day}",
+                title=f"Quantities at the end of {show_day(row.day)}",
                 headers=["asset", "by the file", "computed", "computed less the file"],
                 rows=found,
                 empty="They are the same.",

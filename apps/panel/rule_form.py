@@ -29,6 +29,7 @@ from apps.market.queries import assets_chosen, assets_of
 from apps.notation import write_duration
 from apps.notify.models import Channel
 from apps.panel.asset_picker import AssetPickerWidget, AssetsField
+from apps.reader import active_reader, in_zone
 from apps.rules import queries
 from apps.rules.drafts import (
     RIGHT_PARTS,
@@ -48,7 +49,6 @@ from apps.rules.models import Rule, RuleState
 from apps.rules.services import refuse_second_name, refuse_unfit_assets
 from apps.strict_json import NotJson, read_json
 from apps.yaml_files import FileInvalid, read_yaml_text, write_yaml
-from apps.zones import in_zone
 
 COMBINED = "combined"
 _PAGE_OF_SERIES = re.compile(r"(/portfolios/\d+/series/)", re.ASCII)
@@ -384,7 +384,7 @@ class RuleForm(forms.ModelForm):
 
     def describe(self) -> str:
         """Return what the condition says, as far as it can be read; "" where nothing of it can."""
-        text = describe_draft(self.document.get("condition"))
+        text = describe_draft(self.document.get("condition"), reader=active_reader())
         return f"The price {text}" if any(character.isalpha() for character in text) else ""
 
     def what_was_read(self) -> list[dict[str, str]]:
@@ -394,7 +394,9 @@ class RuleForm(forms.ModelForm):
         typed = [(name, "", key, document[key]) for name, key in PARTS.items() if said.get(name) and key in document]
         for path, name, value in leaves_of_draft(document.get("condition")):
             typed.append(("written", path, name, value) if is_built else (name, "", name, value))
-        read = [(field, path, describe_typed(name, value)) for field, path, name, value in typed]
+        read = [
+            (field, path, describe_typed(name, value, reader=active_reader())) for field, path, name, value in typed
+        ]
         return [{"field": field, "path": path, "text": text} for field, path, text in read if text]
 
     def _refuse_second_name(self, name: str) -> None:

@@ -12,11 +12,11 @@ from apps.notify.services import TestRefused, sample_opening, send_sample
 from apps.panel.backtest_report import chart_of_report, counted, span_text, threshold_text
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin
 from apps.panel.rule_form import LONGEST_CONDITION, DraftField, build_condition, linked, write_condition
+from apps.reader import TO_MINUTES, active_reader, write_time
 from apps.rules import queries
 from apps.rules.domain import describe_rule
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule
-from apps.zones import TO_MINUTES, write_time
 
 
 class RulePreview(PageAdmin):
@@ -63,8 +63,9 @@ class RulePreview(PageAdmin):
         form.is_valid()
         answer: dict[str, Any] = {"summary": form.describe(), "assets": [], "more": 0, "warnings": []}
         if form.spec is not None:
-            answer["summary"] = describe_rule(form.spec) + ("" if form.spec.enabled else " (disabled)")
-            prospect = queries.first_evaluated(form.spec, owner_id=form.owner.pk)
+            off = "" if form.spec.enabled else " (disabled)"
+            answer["summary"] = describe_rule(form.spec, reader=active_reader()) + off
+            prospect = queries.first_evaluated(form.spec, owner_id=form.owner.pk, reader=active_reader())
             answer["warnings"] = [*(f"{asset.symbol}: {why}" for asset, why in prospect.unfit), *prospect.warnings]
             answer["assets"] = [
                 {"symbol": one.asset.symbol, "is_known": one.outlook.is_known, "summary": one.outlook.summary}

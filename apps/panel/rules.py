@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import Truncator
 from unfold.decorators import display
 
+from apps.alerts.queries import written_for
 from apps.health.queries import rule_healths
 from apps.market.queries import assets_named, known_tags
 from apps.notify.models import Channel
@@ -33,6 +34,7 @@ from apps.panel.rule_preview import RulePreview
 from apps.panel.rule_templates import TEMPLATES, begin_with
 from apps.panel.silences import silence_form_for
 from apps.panel.why import WhyPage
+from apps.reader import active_reader, in_zone
 from apps.rules import queries
 from apps.rules.domain import describe_reason, describe_state_reason
 from apps.rules.engine.instance import FIRING, INACTIVE, RECOVERING
@@ -40,7 +42,6 @@ from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Rule, RuleState, RuleVersion, Transition
 from apps.rules.services import QuotaExceeded, confirm_rule, delete_rule, save_rule, switch_rule
-from apps.zones import in_zone
 
 TRANSITIONS_SHOWN = 20
 TAGS_OFFERED = 200
@@ -238,7 +239,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
         if not spec.enabled:
             self.say_refused(request, "It is disabled: nothing is evaluated.")
             return
-        prospect = queries.first_evaluated(spec, owner_id=owner_id)
+        prospect = queries.first_evaluated(spec, owner_id=owner_id, reader=active_reader())
         self.say_done(request, _describe_prospect(prospect))
         for asset, why in prospect.unfit[:ASSETS_NAMED]:
             self.say_refused(request, f"{asset.symbol}: {why}.")
@@ -370,6 +371,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
             raise PermissionDenied
         now = timezone.now()
         event = last_opening(owner=rule.owner, rule=rule, now=now)
+        written_for([event.alert], reader=active_reader())
         channels = Channel.objects.filter(rule_channels__rule=rule).order_by("name")[:ROWS_SHOWN]
         shown = [would_send(channel=channel, event=event, now=now) for channel in channels]
         context = {
@@ -432,7 +434,7 @@ class RuleAdmin(RulePreview, HealthShown, OwnedRows, WhyPage, PageAdmin):
             return []
         if rule.deleted_at is not None or not spec.enabled:
             return []
-        prospect = queries.first_evaluated(spec, owner_id=rule.owner_id)
+        prospect = queries.first_evaluated(spec, owner_id=rule.owner_id, reader=active_reader())
         # An asset that is evaluated already is left out: its windows may reach further back than the stored quotes.
         evaluated = {one.asset_id for one in states if not one.unknown}
         waiting = [

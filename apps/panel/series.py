@@ -20,9 +20,9 @@ from apps.market.derived.series import Definition
 from apps.market.derived.wording import describe_series, formula_of
 from apps.market.services import AssetStays
 from apps.panel.kit.pages import ROWS_SHOWN, Chart, ReadOnlyAdmin, Table, page_link
+from apps.reader import active_reader, in_zone, show_number, show_prices, show_time, zone_name
 from apps.rules.domain import describe_state_reason
-from apps.wording import format_duration, format_number, format_plain, format_prices
-from apps.zones import in_zone, show_time, zone_name
+from apps.wording import format_duration
 
 QUOTES_SHOWN = 20
 
@@ -53,11 +53,11 @@ class DerivedSeriesAdmin(ReadOnlyAdmin):
 
     @admin.display(description="computes")
     def computes(self, row: DerivedSeries) -> str:
-        return formula_of(*_definition(row))
+        return formula_of(*_definition(row), reader=active_reader())
 
     @admin.display(description="newest value", ordering="asset__latest__price")
     def latest_price(self, row: DerivedSeries) -> str:
-        return format_number(row.asset.latest.price) if hasattr(row.asset, "latest") else "none yet"
+        return show_number(row.asset.latest.price) if hasattr(row.asset, "latest") else "none yet"
 
     @admin.display(description=in_zone("at"), ordering="asset__latest__at")
     def latest_at(self, row: DerivedSeries) -> Any:
@@ -111,12 +111,12 @@ class DerivedSeriesAdmin(ReadOnlyAdmin):
         quotes = queries.last_quotes(row.pk, limit=QUOTES_SHOWN)
         return [
             Table(
-                title=f"Legs: {describe_series(definition, symbols)}",
+                title=f"Legs: {describe_series(definition, symbols, reader=active_reader())}",
                 headers=["asset", "weight", "counts for"],
                 rows=[
                     [
                         page_link(request, assets[leg.asset_id], assets[leg.asset_id].symbol),
-                        format_plain(leg.weight),
+                        show_number(leg.weight),
                         format_duration(leg.max_skew),
                     ]
                     for leg in definition.legs
@@ -140,7 +140,7 @@ class DerivedSeriesAdmin(ReadOnlyAdmin):
                 headers=[in_zone("at"), "value", "entry of the log"],
                 rows=[
                     [one.at, value, f"#{one.entry.seq}"]
-                    for one, value in zip(quotes, format_prices([one.price for one in quotes]), strict=True)
+                    for one, value in zip(quotes, show_prices([one.price for one in quotes]), strict=True)
                 ],
                 empty="No quotes are kept.",
             ),

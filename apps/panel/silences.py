@@ -18,6 +18,7 @@ from django.utils.html import format_html
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget
 
+from apps.alerts.queries import written_for
 from apps.market.models import Asset
 from apps.notify import queries
 from apps.notify.models import Notification, Silence
@@ -27,9 +28,9 @@ from apps.panel.kit.owned import owners_to_choose
 from apps.panel.kit.pages import ROWS_SHOWN, PageAdmin, Table, page_link
 from apps.panel.kit.parts import LINK
 from apps.panel.messages import describe_status
+from apps.reader import active_reader, in_zone, write_time
 from apps.rules.models import Rule
 from apps.rules.queries import rules_seen_by
-from apps.zones import in_zone, write_time
 
 STATE_LABEL = {"in force": "warning", "to come": "info", "over": ""}
 LASTS_FIRST = "2"
@@ -244,6 +245,7 @@ class SilenceAdmin(PageAdmin):
         if not request.user.is_superuser:
             deferred = deferred.filter(channel__owner=request.user)
         shown = list(deferred[:ROWS_SHOWN])
+        written_for((one.event.alert for one in shown), reader=active_reader())
         at_limit = at_their_limit((one.channel for one in shown if one.message is None), now=timezone.now())
         return [
             Table(

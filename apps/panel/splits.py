@@ -22,10 +22,9 @@ from apps.market.models import Asset, LatestQuote
 from apps.market.services import SplitRefused, append_split
 from apps.market.splits import multiplied, ratio_of_step, read_ratio
 from apps.panel.kit.pages import PageAdmin, question_page
+from apps.reader import TO_MINUTES, in_zone, show_number, write_time
 from apps.rules.queries import count_with_prices
 from apps.tracing import new_trace_id
-from apps.wording import format_number
-from apps.zones import TO_MINUTES, in_zone, write_time
 
 PERMISSION = "market.add_split"
 
@@ -60,9 +59,9 @@ class SplitForm(forms.Form):
         latest = LatestQuote.objects.filter(asset=self.asset).first()
         if latest is not None and latest.at < effective_at:
             after = multiplied(latest.price, Fraction(denominator, numerator))
-            said.append(f"The newest price, {format_number(latest.price)}, becomes {format_number(after)}.")
+            said.append(f"The newest price, {show_number(latest.price)}, becomes {show_number(after)}.")
         elif latest is not None:
-            said.append(f"The newest price, {format_number(latest.price)}, is from after it and stays.")
+            said.append(f"The newest price, {show_number(latest.price)}, is from after it and stays.")
         count = count_with_prices(self.asset)
         if count:
             noun = "1 rule that names prices is" if count == 1 else f"{count} rules that name prices are"

@@ -25,9 +25,8 @@ from apps.portfolios.services import (
     delete_transactions,
     record_transactions,
 )
+from apps.reader import in_zone, show_number
 from apps.site.once import SENT_BEFORE, FormRefused, OnceForm, create_once
-from apps.wording import format_plain
-from apps.zones import in_zone
 
 SET_BY_PEOPLE = [
     *("kind", "event", "at", "has_time", "asset", "quantity", "amount", "currency", "rate", "fee", "fee_currency"),
@@ -115,11 +114,11 @@ class TransactionAdmin(OwnedRows, PageAdmin):
 
     @admin.display(description="quantity")
     def shown_quantity(self, row: Transaction) -> str:
-        return "" if row.quantity is None else format_plain(row.quantity)
+        return "" if row.quantity is None else show_number(row.quantity)
 
     @admin.display(description="amount")
     def shown_amount(self, row: Transaction) -> str:
-        return "" if row.amount is None else format_plain(row.amount)
+        return "" if row.amount is None else show_number(row.amount)
 
     def get_fields(self, request: HttpRequest, obj: Transaction | None = None) -> list[str]:
         return ["portfolio", *SET_BY_PEOPLE]

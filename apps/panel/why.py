@@ -15,11 +15,10 @@ from apps.market.models import Asset
 from apps.panel.kit.addresses import SiteAdmin
 from apps.panel.kit.owned import describe_document
 from apps.panel.why_notified import notified_beside
+from apps.reader import active_reader, in_zone, show_prices, show_time, write_time
 from apps.rules import queries
 from apps.rules.models import Rule
 from apps.rules.why import Why, WhyRefused, why
-from apps.wording import format_prices
-from apps.zones import in_zone, show_time, write_time
 
 
 class WhyForm(forms.Form):
@@ -63,7 +62,7 @@ class WhyPage(SiteAdmin):
                 # The field takes whole seconds: what happened within this one has happened.
                 at = min(at + timedelta(microseconds=999_999), now)
             try:
-                answer = why(request.user, rule=rule, asset=asset, at=at, now=now)
+                answer = why(request.user, rule=rule, asset=asset, at=at, now=now, reader=active_reader())
                 beside = notified_beside(request, answer, rule=rule, asset=asset, at=at, now=now)
             except WhyRefused as error:
                 refusal = str(error)
@@ -93,7 +92,7 @@ def _facts(answer: Why) -> list[tuple[str, Any]]:
     ]
     quotes = [("price", answer.newest), ("price before", answer.previous)]
     known = [(name, seen) for name, seen in quotes if seen is not None]
-    for (name, seen), price in zip(known, format_prices([seen.price for _, seen in known]), strict=True):
+    for (name, seen), price in zip(known, show_prices([seen.price for _, seen in known]), strict=True):
         facts.append((name, f"{price} at {write_time(seen.at)}"))
     if answer.opened_at is not None:
         facts.append(("last opening that notified", show_time(answer.opened_at)))

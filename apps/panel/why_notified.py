@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 
 from apps.alerts.models import Alert
+from apps.alerts.queries import written_for
 from apps.market.models import Asset
 from apps.notify import queries
 from apps.notify.decision import Decision, wait_for_group
@@ -17,9 +18,9 @@ from apps.notify.models import Channel, Silence
 from apps.panel.alert_notifications import NOTIFICATION_HEADERS, notification_rows
 from apps.panel.deferrals import describe_limit
 from apps.panel.kit.pages import Table, page_link
+from apps.reader import active_reader, in_zone, write_time
 from apps.rules.models import Rule
 from apps.rules.why import Why
-from apps.zones import in_zone, write_time
 
 NOBODY = (
     "Nobody is notified: the rule names no channel. Its alerts are recorded all the same, and only an evaluation error "
@@ -89,7 +90,7 @@ def notified_beside(
 def describe_outlook(one: queries.ChannelThen, *, outlook: queries.NotificationOutlook) -> str:
     """Return when an alert of the rule notifies a channel at that moment, or the reason that is decided why not."""
     channel, deferral = one.channel, one.deferral
-    until = f"held back {describe_end(deferral.until)} by" if deferral is not None else ""
+    until = f"held back {describe_end(deferral.until, reader=active_reader())} by" if deferral is not None else ""
     match one.decision:
         case None:
             return f"not notified: the channel was made later, at {moment(channel.created_at)}"
@@ -121,6 +122,7 @@ def whose(silence: Silence) -> str:
 def _describe_alert(request: HttpRequest, outlook: queries.NotificationOutlook, *, verb: str) -> Any:
     if outlook.alert is None:
         return f"No alert {verb} open, and none had opened before, so there {verb} nothing to send."
+    written_for([outlook.alert], reader=active_reader())
     link = page_link(request, outlook.alert, outlook.alert.summary)
     opened_at = write_time(outlook.alert.opened_at)
     if outlook.is_open:

@@ -7,13 +7,14 @@ from decimal import Decimal
 from fractions import Fraction
 from math import ceil
 
-from apps.notation import SECOND, write_number
+from apps.locales import STANDARD, Reader
+from apps.notation import SECOND
 from apps.rules.engine.conditions import AnyLeaf, Condition, leaves_of
 from apps.rules.engine.leaves.comparisons import Average, Change, ZScore
 from apps.rules.engine.leaves.levels import Crossing, Passage
 from apps.rules.engine.leaves.silences import Stale, Unchanged
 from apps.rules.engine.windows import grid_of
-from apps.wording import format_duration, format_time
+from apps.wording import format_duration, format_number, format_span, format_time
 
 _UNITS = (("day", 86_400 * SECOND), ("hour", 3_600 * SECOND), ("minute", 60 * SECOND), ("second", SECOND))
 
@@ -39,24 +40,24 @@ class Outlook:
     summary: str
 
 
-def outlook_of(condition: Condition, stored: Stored) -> Outlook:
+def outlook_of(condition: Condition, stored: Stored, *, reader: Reader = STANDARD) -> Outlook:
     """Return from when every part of the condition can be evaluated, by what is stored now.
 
-    A combination may be decided earlier, by one of its parts.
+    A combination may be decided earlier, by one of its parts. reader: whom the text is for; here and below.
     """
-    waiting = [one for leaf in leaves_of(condition) if not (one := _outlook_of_leaf(leaf, stored)).is_known]
+    waiting = [one for leaf in leaves_of(condition) if not (one := _outlook_of_leaf(leaf, stored, reader)).is_known]
     if not waiting:
         return Outlook(True, None, "can be evaluated now")
     # What hangs on quotes to come is told only where nothing with a date is.
     return max(waiting, key=lambda one: -1 if one.known_from is None else one.known_from)
 
 
-def _outlook_of_leaf(leaf: AnyLeaf, stored: Stored) -> Outlook:
+def _outlook_of_leaf(leaf: AnyLeaf, stored: Stored, reader: Reader) -> Outlook:
     if isinstance(leaf, Average | ZScore | Change) and (coverage := _coverage_needed(leaf)) is not None:
-        return _outlook_of_window(leaf, coverage, stored)
+        return _outlook_of_window(leaf, coverage, stored, reader)
     if isinstance(leaf, Unchanged) and stored.first_at is not None and stored.newest_at is not None:
         known_from = stored.first_at + leaf.after
-        text = f"known from {format_time(known_from)}, or once its price has changed"
+        text = f"known from {format_time(known_from, reader=reader)}, or once its price has changed"
         return Outlook(True, None, "") if known_from <= stored.newest_at else Outlook(False, known_from, text)
     needs_two = isinstance(leaf, Crossing | Passage | Change)
     if stored.first_at is None:
@@ -73,11 +74,12 @@ def _coverage_needed(leaf: Average | ZScore | Change) -> Fraction | None:
     return None if leaf.min_coverage is None else Fraction(leaf.min_coverage)
 
 
-def _outlook_of_window(leaf: Average | ZScore | Change, coverage: Fraction, stored: Stored) -> Outlook:
+def _outlook_of_window(leaf: Average | ZScore | Change, coverage: Fraction, stored: Stored, reader: Reader) -> Outlook:
     """Tell of a leaf that needs to know the price for this part of its window."""
     # Windows are 10 s at least.
     unit, size = next((name, size) for name, size in _UNITS if leaf.window >= 2 * size)
-    needs = f"needs {_in_units(ceil(coverage * leaf.window), size)} of {_in_units(leaf.window, size)} {unit}s"
+    needed, whole = (_in_units(span, size, reader) for span in (ceil(coverage * leaf.window), leaf.window))
+    needs = f"needs {needed} of {whole} {unit}s"
     if stored.first_at is None or stored.newest_at is None:
         return Outlook(False, None, f"{needs}; no price yet")
     grid = grid_of(leaf.window)
@@ -87,19 +89,21 @@ def _outlook_of_window(leaf: Average | ZScore | Change, coverage: Fraction, stor
         known_from = min(known_from, stored.first_at + ceil(coverage * (leaf.window + grid)))
     if known_from <= stored.newest_at:
         return Outlook(True, None, "")
-    are_stored = _in_units(stored.newest_at - stored.first_at, size)
+    are_stored = _in_units(stored.newest_at - stored.first_at, size, reader)
     moved = ", once its price has changed" if isinstance(leaf, ZScore) else ""
     verb = "is" if are_stored == "1" else "are"
-    text = f"{needs}; {are_stored} {verb} stored: known from {format_time(known_from)}{moved}"
+    text = f"{needs}; {are_stored} {verb} stored: known from {format_time(known_from, reader=reader)}{moved}"
     return Outlook(False, known_from, text)
 
 
-def _in_units(span: int, size: int) -> str:
+def _in_units(span: int, size: int, reader: Reader) -> str:
     """Return a span as a number of units, rounded down to one decimal."""
-    return write_number(Decimal(span * 10 // size).scaleb(-1))
+    return format_number(Decimal(span * 10 // size).scaleb(-1), reader=reader)
 
 
-def warnings_of(condition: Condition, *, feed: str, interval_seconds: float) -> Iterator[str]:
+def warnings_of(
+    condition: Condition, *, feed: str, interval_seconds: float, reader: Reader = STANDARD
+) -> Iterator[str]:
     """Give what is narrower than twice the pace at which a feed's quotes come, once each."""
     warned = set()
     for leaf in leaves_of(condition):
@@ -113,4 +117,5 @@ def warnings_of(condition: Condition, *, feed: str, interval_seconds: float) -> 
             what, follows = f"a silence of {format_duration(width)}", "it would be found between two quotes"
         if isinstance(leaf, Unchanged):
             what, follows = f"an unchanged price for {format_duration(width)}", "it would be found in two equal quotes"
-        yield f"{what} is under twice the pace of {feed}, where a quote comes every {interval_seconds:.3g} s: {follows}"
+        pace = format_span(interval_seconds, reader=reader)
+        yield f"{what} is under twice the pace of {feed}, where a quote comes every {pace}: {follows}"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from apps.locales import STANDARD, Reader
 from apps.rules.domain import describe_condition
 from apps.rules.engine.conditions import DEPTH_MOST, read_condition
 from apps.rules.engine.leaves.binding import LEVEL_HIGHEST, LEVEL_LOWEST
@@ -107,7 +108,7 @@ def leaves_of_draft(document: Any) -> list[tuple[str, str, str]]:
     return found
 
 
-def describe_typed(name: str, value: str) -> str:
+def describe_typed(name: str, value: str, *, reader: Reader = STANDARD) -> str:
     """Return a number or a duration of the written form as it was read: "5 minutes", "10 %"; "" where it was not."""
     try:
         if name in DURATIONS:
@@ -115,7 +116,8 @@ def describe_typed(name: str, value: str) -> str:
         number = read_number(value, name, lowest=LEVEL_LOWEST, highest=LEVEL_HIGHEST)
     except RuleInvalid:
         return ""
-    return f"{format_number(number)} %" if name == "percent" else format_number(number)
+    written = format_number(number, reader=reader)
+    return f"{written} %" if name == "percent" else written
 
 
 def show_draft(document: Any) -> Any:
@@ -196,28 +198,28 @@ def _repaired(node: Any, steps: list[str]) -> Any:
     return kept | ({step: _RIGHT_PARAMETERS[step]} if step in _RIGHT_PARAMETERS else {})
 
 
-def describe_draft(document: Any) -> str:
+def describe_draft(document: Any, *, reader: Reader = STANDARD) -> str:
     """Return what a condition of the written form says, with UNREADABLE for what cannot be read: "is above 1 and …"."""
-    return _describe(document, depth=1)
+    return _describe(document, depth=1, reader=reader)
 
 
-def _describe(node: Any, *, depth: int) -> str:
+def _describe(node: Any, *, depth: int, reader: Reader) -> str:
     if not isinstance(node, Mapping) or depth > DEPTH_MOST:
         return UNREADABLE
     if "not" in node:
-        return f"not ({_describe(node['not'], depth=depth + 1)})"
+        return f"not ({_describe(node['not'], depth=depth + 1, reader=reader)})"
     word = next((word for word in _WORDS if word in node), None)
     if word is None:
         try:
-            return describe_condition(read_condition(node))
+            return describe_condition(read_condition(node), reader=reader)
         except RuleInvalid:
             return UNREADABLE
-    texts = [_grouped(member, depth=depth + 1) for member in _members(node, word)]
+    texts = [_grouped(member, depth=depth + 1, reader=reader) for member in _members(node, word)]
     return (" and " if word == "all" else " or ").join(texts) or UNREADABLE
 
 
-def _grouped(node: Any, *, depth: int) -> str:
-    text = _describe(node, depth=depth)
+def _grouped(node: Any, *, depth: int, reader: Reader) -> str:
+    text = _describe(node, depth=depth, reader=reader)
     return f"({text})" if any(len(_members(node, word)) > 1 for word in ("all", "any")) else text
 
 

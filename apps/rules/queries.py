@@ -8,6 +8,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Count, Max, Q, QuerySet
 
 from apps.canary import is_not_canary
+from apps.locales import STANDARD, Reader
 from apps.market import queries as market
 from apps.market.domain import PathItem, epoch_microseconds
 from apps.market.models import Asset, Feed, FeedEntry
@@ -364,9 +365,10 @@ class Prospect(NamedTuple):
     unfit: list[tuple[market.ChosenAsset, str]]
 
 
-def first_evaluated(spec: RuleSpec, *, owner_id: int | None = None) -> Prospect:
+def first_evaluated(spec: RuleSpec, *, owner_id: int | None = None, reader: Reader = STANDARD) -> Prospect:
     """Return from when the rule of an owner can be evaluated on each of its assets that is in a feed, and where its
-    windows are too narrow for their feeds; the same few statements for any number of assets."""
+    windows are too narrow for their feeds; the same few statements for any number of assets. reader: whom the texts
+    are for."""
     selector = spec.assets
     found = market.assets_chosen(symbols=selector.symbols, tag=selector.tag, feed=selector.feed, owner_id=owner_id)
     assets = sorted((asset for asset in found if asset.feed_id is not None), key=lambda asset: asset.symbol)
@@ -375,13 +377,16 @@ def first_evaluated(spec: RuleSpec, *, owner_id: int | None = None) -> Prospect:
     shown = chosen[:OUTLOOKS_MOST]
     spans = market.stored_spans((asset.pk for asset in shown), with_candles=True)
     outlooks = [
-        AssetOutlook(asset, outlook_of(spec.condition, Stored(*spans.get(asset.pk, (None, None))))) for asset in shown
+        AssetOutlook(asset, outlook_of(spec.condition, Stored(*spans.get(asset.pk, (None, None))), reader=reader))
+        for asset in shown
     ]
     feeds = market.every_feed().filter(pk__in={asset.feed_id for asset in chosen}).order_by("name")
     warnings = [
         warning
         for feed in market.with_recent_entries(feeds)
-        for warning in warnings_of(spec.condition, feed=feed.name, interval_seconds=market.pace_seconds(feed))
+        for warning in warnings_of(
+            spec.condition, feed=feed.name, interval_seconds=market.pace_seconds(feed), reader=reader
+        )
     ]
     return Prospect(outlooks, len(chosen), warnings, unfit[:OUTLOOKS_MOST])
 

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 
+from apps.locales import STANDARD, Reader
 from apps.market import queries as market
 from apps.market.domain import epoch_microseconds, from_epoch_microseconds, price_of
 from apps.market.models import Asset, FeedEntry
@@ -70,10 +71,12 @@ def why(
     asset: Asset,
     now: datetime,
     at: datetime | None = None,
+    reader: Reader = STANDARD,
 ) -> Why:
     """Return where `rule` stood on `asset` after the last entry of the feed's log that came at or before `at`.
 
-    By the feed's own clock; at: None for the last evaluated entry. user: who asks, None for the system itself. Raises
+    By the feed's own clock; at: None for the last evaluated entry. user: who asks, None for the system itself;
+    reader: whom the texts are for. Raises
     Rule.DoesNotExist for a rule that `user` may not see, and WhyRefused.
     """
     if user is not None:
@@ -83,8 +86,8 @@ def why(
     engine = rebuild_engine(feed_id=entry.feed_id, seq=entry.seq, asset_ids={asset.pk})
     status_of_instance = engine.status_of_instance(rule.pk, asset.pk)
     if status_of_instance is None:
-        raise WhyRefused(f"{rule} did not watch {asset} at that moment{_watched_since(rule, asset, entry)}")
-    return _answer(status_of_instance, asset=asset, entry=entry)
+        raise WhyRefused(f"{rule} did not watch {asset} at that moment{_watched_since(rule, asset, entry, reader)}")
+    return _answer(status_of_instance, asset=asset, entry=entry, reader=reader)
 
 
 def _entry_at(asset: Asset, *, at: datetime | None, now: datetime) -> FeedEntry:
@@ -119,12 +122,12 @@ def _refuse_what_is_forgotten(entry: FeedEntry) -> None:
         raise WhyRefused("the quotes from before that moment are kept no more")
 
 
-def _watched_since(rule: Rule, asset: Asset, entry: FeedEntry) -> str:
+def _watched_since(rule: Rule, asset: Asset, entry: FeedEntry, reader: Reader) -> str:
     begun = queries.watch_begins(rule, asset, after=entry)
-    return f"; it does since {format_time(epoch_microseconds(begun.as_of))}" if begun is not None else ""
+    return f"; it does since {format_time(epoch_microseconds(begun.as_of), reader=reader)}" if begun is not None else ""
 
 
-def _answer(status_of_instance: InstanceStatus, *, asset: Asset, entry: FeedEntry) -> Why:
+def _answer(status_of_instance: InstanceStatus, *, asset: Asset, entry: FeedEntry, reader: Reader) -> Why:
     version = RuleVersion.objects.select_related("rule").get(pk=status_of_instance.version_id)
     read = queries.specs_of([status_of_instance.version_id])[status_of_instance.version_id]
     spec = read if isinstance(read, RuleSpec) else None
@@ -137,12 +140,13 @@ def _answer(status_of_instance: InstanceStatus, *, asset: Asset, entry: FeedEntr
         evaluated_at = moment if evaluated_at is None else max(moment, evaluated_at)
     tree = None
     if spec is not None and status_of_instance.evidence is not None:
-        tree = explain.parts_of(spec.condition, status_of_instance.evidence, is_open=status_of_instance.state in OPEN)
+        is_open = status_of_instance.state in OPEN
+        tree = explain.parts_of(spec.condition, status_of_instance.evidence, is_open=is_open, reader=reader)
     moment = evaluated_at if evaluated_at is not None else epoch_microseconds(entry.as_of)
     cooling = explain.cooling_until(spec, status_of_instance, moment=moment) if spec is not None else None
-    text = explain.describe_state(spec, status_of_instance, moment=moment, newest_at=newest, tree=tree)
+    text = explain.describe_state(spec, status_of_instance, moment=moment, newest_at=newest, tree=tree, reader=reader)
     if cooling is not None:
-        text += f"; cooling down until {format_time(cooling)}: the next opening would be silent"
+        text += f"; cooling down until {format_time(cooling, reader=reader)}: the next opening would be silent"
     return Why(
         summary=text,
         state=status_of_instance.state,

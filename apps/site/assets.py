@@ -19,7 +19,7 @@ from django.views.decorators.http import require_safe
 
 from apps.alerts.domain import levels
 from apps.alerts.models import Alert
-from apps.alerts.queries import alerts_of, states_watching
+from apps.alerts.queries import alerts_of, states_watching, written_for
 from apps.health.queries import asset_healths
 from apps.market import calendars
 from apps.market.domain import epoch_microseconds
@@ -39,14 +39,14 @@ from apps.market.queries import (
     watched_ids,
     width_of,
 )
+from apps.reader import TO_MINUTES, active_reader, show_number, show_prices, write_time
 from apps.rules.domain import describe_rule, describe_state_reason
 from apps.rules.engine.conditions import levels_of
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.models import RuleState
 from apps.rules.queries import specs_of
 from apps.site.market import address_of, in_market, movement
-from apps.wording import as_cell, decimals_of, format_age, format_number, format_plain, format_prices
-from apps.zones import TO_MINUTES, write_time
+from apps.wording import as_cell, decimals_of, format_age, format_plain
 
 # Name in the address -> how far back by the feed's clock; None: as far as anything is stored.
 PERIODS = {
@@ -165,7 +165,7 @@ def _context(request: HttpRequest, asset: Asset) -> dict[str, Any]:
         "address": address_of(asset),
         "query": urlencode(query),
         "now": now,
-        "price": format_number(held.price, decimals=decimals) if held else None,
+        "price": show_number(held.price, decimals=decimals) if held else None,
         "held": held,
         "age": _age(asset, held, now),
         "health": asset_healths([asset.pk], now=now)[asset.pk],
@@ -184,7 +184,7 @@ def _context(request: HttpRequest, asset: Asset) -> dict[str, Any]:
         "has_candles": finders.find(CHART_FILE) is not None,
         "chart_file": CHART_FILE,
         "rules": [_rule(one, specs[one.version_id]) for one in states],
-        "alerts": alerts[:ALERTS_SHOWN],
+        "alerts": written_for(alerts[:ALERTS_SHOWN], reader=active_reader()),
         "more_alerts": len(alerts) > ALERTS_SHOWN,
         "is_watched": asset.pk in watched_ids(request.user),
         "new_rule": _new_rule(request, asset),
@@ -293,7 +293,7 @@ def _chart_text(asset: Asset, bars: Sequence[Bar]) -> str:
     if not bars:
         return ""
     prices = (min(one.low for one in bars), max(one.high for one in bars), bars[-1].close)
-    lowest, highest, last = format_prices(prices)
+    lowest, highest, last = show_prices(prices)
     return (
         f"{asset.symbol}: {len(bars)} candles from {write_time(bars[0].at, TO_MINUTES)} to "
         f"{write_time(bars[-1].at, TO_MINUTES)}, "
@@ -304,7 +304,7 @@ def _chart_text(asset: Asset, bars: Sequence[Bar]) -> str:
 def _rule(state: RuleState, spec: Any) -> dict[str, Any]:
     return {
         "rule": state.rule,
-        "text": describe_rule(spec) if isinstance(spec, RuleSpec) else "cannot be read",
+        "text": describe_rule(spec, reader=active_reader()) if isinstance(spec, RuleSpec) else "cannot be read",
         "state": state.state,
         "since": state.since,
         "why": describe_state_reason(unknown=state.unknown, reason=state.reason, detail=state.detail),

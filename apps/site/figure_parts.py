@@ -14,6 +14,7 @@ from apps.portfolios.domain.returns import is_traded
 from apps.portfolios.domain.xirr import NoRate, net_present_value, present_values
 from apps.portfolios.models import Portfolio
 from apps.portfolios.valuing import Performance
+from apps.reader import TO_MINUTES, show_day, write_time
 from apps.site.brazil import after_inflation, beside_cdi
 from apps.site.figures import UNKNOWN, figure, money, percent
 from apps.site.portfolios import path_of
@@ -220,7 +221,7 @@ def _real(period: Period) -> Parts | None:
 def _index_fact(asset: Asset, name: str, on: IndexOn) -> tuple[str, str, str]:
     """Return an index of months at one end, and what it is made of."""
     ends = [UNKNOWN if one is None else figure(one) for one in (on.before, on.after)]
-    text = f"at the end of {on.day}"
+    text = f"at the end of {show_day(on.day)}"
     if on.elapsed not in (0, on.total):
         text += (
             f": {ends[0]} × ({ends[1]} ÷ {ends[0]}) to the power of {on.elapsed}/{on.total}, "
@@ -233,9 +234,10 @@ def _ends(gave: Comparison, base: str) -> list[tuple[str, str, str]]:
     """Return what an asset was worth at both ends."""
     found = []
     for name, one in (("start", gave.first), ("end", gave.last)):
-        text = f"on {one.at:%Y-%m-%d %H:%M}: no price is known"
+        text = f"on {write_time(one.at, TO_MINUTES, with_zone=False)}: no price is known"
         if one.price is not None:
-            text = f"{figure(one.price)} {gave.asset.currency} of {one.priced_at:%Y-%m-%d %H:%M}"
+            priced_at = write_time(one.priced_at, TO_MINUTES, with_zone=False)
+            text = f"{figure(one.price)} {gave.asset.currency} of {priced_at}"
             if gave.asset.currency != base:
                 text += f" × {UNKNOWN if one.rate is None else figure(one.rate.rate)}"
                 text += f" ({path_of(one.rate, one.at)})" if one.rate is not None else ", the exchange rate"

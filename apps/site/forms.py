@@ -17,7 +17,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from apps.accounts import queries
-from apps.accounts.domain import time_zone_choices
+from apps.accounts.domain import locale_choices, time_zone_choices
 from apps.accounts.models import Profile, SignInAttempt
 from apps.accounts.queries import has_password
 from apps.accounts.services import address_of, begin_attempt, send_password_link
@@ -50,10 +50,15 @@ class ProfileForm(forms.ModelForm):
         choices=time_zone_choices,
         help_text=Profile._meta.get_field("time_zone").help_text,
     )
+    locale = forms.ChoiceField(
+        label="Numbers and dates",
+        choices=locale_choices,
+        help_text=Profile._meta.get_field("locale").help_text,
+    )
 
     class Meta:
         model = Profile
-        fields = ["time_zone"]
+        fields = ["time_zone", "locale"]
 
 
 class SignInForm(AuthenticationForm):

@@ -20,10 +20,10 @@ from apps.market.models import Asset
 from apps.market.queries import last_quotes, manual_assets_seen_by, price_known_since, price_path
 from apps.market.services import AssetStays, CorrectionRefused, create_manual_asset
 from apps.owned_ids import owned_id_of
+from apps.reader import show_prices
 from apps.site.manual_forms import ManualAssetForm, PriceFileForm, PriceForm
 from apps.site.once import SENT_BEFORE
 from apps.site.series import chart_of, chart_text_of, newest_of
-from apps.wording import format_prices
 
 PERMISSION = "portfolios.add_transaction"
 PRICES_SHOWN = 50
@@ -95,7 +95,7 @@ def manual_page(
         **newest_of(asset, now),
         "prices": [
             (one.at, one.at.isoformat(), price)
-            for one, price in zip(rows, format_prices([one.price for one in rows]), strict=True)
+            for one, price in zip(rows, show_prices([one.price for one in rows]), strict=True)
         ],
         "chart": chart_of(path),
         "chart_text": chart_text_of(path),

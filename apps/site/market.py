@@ -17,7 +17,8 @@ from apps.health.queries import asset_healths
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset
 from apps.market.queries import latest_prices, sparklines, variations_over, watched_ids
-from apps.wording import format_number, format_percent, round_number
+from apps.reader import show_number, show_percent
+from apps.wording import round_number
 
 # Of a sparkline, in its own units.
 _WIDTH, _HEIGHT = 120, 32
@@ -49,7 +50,7 @@ def movement(percent: Decimal | None) -> Movement | None:
     if percent is None:
         return None
     sign, mood = ("+", "rose") if percent > 0 else ("−", "fell") if percent < 0 else ("", "")
-    return Movement(sign + format_percent(percent), mood)
+    return Movement(sign + show_percent(percent), mood)
 
 
 def sparkline(points: Sequence[tuple[datetime, Decimal]]) -> str:
@@ -110,7 +111,7 @@ def write_listed(price: Decimal, *, decimals: int) -> str:
     decimals: of the asset's prices. Fewer are filled up with zeros, as far as there is room.
     """
     places = max(2, DIGITS_LISTED - 1 - price.adjusted())
-    return format_number(round_number(price, decimals=places), decimals=min(decimals, places))
+    return show_number(round_number(price, decimals=places), decimals=min(decimals, places))
 
 
 def changes_24h(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:

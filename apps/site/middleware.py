@@ -2,6 +2,8 @@
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC
 from typing import Any
 
 from csp.middleware import CSPMiddleware
@@ -14,17 +16,16 @@ from django.views.defaults import page_not_found
 from structlog.contextvars import bound_contextvars
 
 from apps import spans
-from apps.accounts.queries import zone_of
+from apps.accounts.queries import reader_of
+from apps.reader import activate, nobody_in_particular
 from apps.site.unavailable import DATABASE_ERRORS
 from apps.tracing import new_trace_id
 
 # Asked each few seconds by what stands beside the process.
 _POLLED = {"/healthz", "/readyz", "/status", "/metrics"}
-# The routes, or the beginnings of routes, that are answered in UTC.
-_IN_UTC = (
-    *("graphql", "ingest/", "imports", "alertmanager", "metrics", "healthz", "readyz", "status"),
-    *("portfolios/", "manual/", "admin/portfolios/"),
-)
+# Beginnings of routes.
+_FOR_PROGRAMS = ("graphql", "ingest/", "imports", "alertmanager", "metrics", "healthz", "readyz", "status")
+_IN_UTC = ("portfolios/", "manual/", "admin/portfolios/")
 _TEXTS = {"application/json", "application/graphql-response+json", "application/javascript", "image/svg+xml"}
 
 
@@ -63,27 +64,26 @@ class UnknownPage:
         return page_not_found(request, error) if isinstance(error, InvalidPage) else None
 
 
-class ReadersZone:
-    """Activates the time zone of a signed-in reader while a page is made for them. Programs are answered in UTC, and so
-    are the pages of portfolios and of manual prices, whose days are days in UTC."""
+class ActiveReader:
+    """Activates the time zone and the locale of a signed-in reader while a page is made for them. Programs are answered
+    in UTC and by the default locale. The pages of portfolios and of manual prices are in UTC, as their days are."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        with timezone.override(None):
+        with nobody_in_particular():
             return self.get_response(request)
 
     def process_view(self, request: HttpRequest, *_: Any) -> None:
         route = request.resolver_match.route  # type: ignore[union-attr]
-        if settings.SESSION_COOKIE_NAME in request.COOKIES and not route.startswith(_IN_UTC):
+        if settings.SESSION_COOKIE_NAME in request.COOKIES and not route.startswith(_FOR_PROGRAMS):
             try:
-                zone = zone_of(request.user)
+                reader = reader_of(request.user)
             except DATABASE_ERRORS:
                 # A page that needs rows says so itself.
                 return
-            if zone is not None:
-                timezone.activate(zone)
+            activate(replace(reader, zone=UTC) if route.startswith(_IN_UTC) else reader)
 
 
 def refuse_nul(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:

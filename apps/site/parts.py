@@ -14,6 +14,7 @@ from apps.portfolios.domain.records import Disposal, Flow, Item
 from apps.portfolios.models import Transaction
 from apps.portfolios.sums import base_of, sum_of
 from apps.portfolios.used import Used, used_in
+from apps.reader import show_day
 from apps.site.figures import figure, money
 from apps.site.portfolios import asset_of, context_of, number_of, portfolio_of, price_of, rate_of, rates_of
 
@@ -51,7 +52,7 @@ def _disposal(one: Disposal, row: Transaction | None, used: Used) -> list[str]:
         money(one.fees),
         money(one.gain_after_costs),
         figure(one.quantity),
-        f"{one.bought_at:%Y-%m-%d}",
+        show_day(one.bought_at),
         f"{figure(one.proceeds)} {one.currency}",
         "" if row is None else rate_of(row, one.currency, used),
         f"{figure(one.cost)} {one.cost_currency}",

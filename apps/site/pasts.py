@@ -13,6 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from apps.portfolios.requests import PastWanted, pasts_of
+from apps.reader import active_reader
 from apps.site.portfolios import context_of, portfolio_of
 from apps.sources.models import Backfill
 from apps.sources.queries import newest_backfills
@@ -65,7 +66,7 @@ def _row(past: PastWanted, backfill: Backfill | None, *, now: datetime) -> dict[
         "past": past,
         "is_ours": is_ours,
         "goes_on": goes_on,
-        "progress": describe_backfill(backfill) if backfill is not None else "",
-        "state": describe_state(backfill, now=now) if backfill is not None else "",
+        "progress": describe_backfill(backfill, reader=active_reader()) if backfill is not None else "",
+        "state": describe_state(backfill, now=now, reader=active_reader()) if backfill is not None else "",
         "may_be_asked": is_ours and past.is_missing and not goes_on,
     }

@@ -21,6 +21,7 @@ from apps.portfolios.domain.xirr import NotUnique, Rate
 from apps.portfolios.models import Portfolio
 from apps.portfolios.services import ledger_now
 from apps.portfolios.valuing import Performance, performance_of, performance_of_asset
+from apps.reader import show_day
 from apps.site.brazil import brazilian_figures
 from apps.site.figure_parts import BUILDERS, WHY_NO_RATE, Period
 from apps.site.figures import UNKNOWN, money, percent
@@ -216,8 +217,9 @@ def _chart_text(days: Sequence[Day]) -> str:
     values = [one.value for one in days if one.value is not None]
     if not values:
         return ""
+    period = f"from {show_day(days[0].day)} to {show_day(days[-1].day)}"
     return (
-        f"Value on {len(values)} days from {days[0].day} to {days[-1].day}: first {money(values[0])}, "
+        f"Value on {len(values)} days {period}: first {money(values[0])}, "
         f"last {money(values[-1])}, lowest {money(min(values))}, highest {money(max(values))}."
     )
 

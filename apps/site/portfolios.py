@@ -32,8 +32,9 @@ from apps.portfolios.queries import (
 from apps.portfolios.services import refresh
 from apps.portfolios.used import MOVES, Used, used_in
 from apps.portfolios.valuing import View, view_now
+from apps.reader import TO_MINUTES, show_number, write_time
 from apps.site.figures import UNKNOWN, figure, money, percent
-from apps.wording import format_age, format_number, format_plain
+from apps.wording import format_age
 
 TRANSACTIONS_SHOWN = 50
 # Name -> how many days back; None: from the first transaction.
@@ -190,7 +191,7 @@ def path_of(rate: FoundRate | None, now: datetime) -> str:
         return UNKNOWN
     said = []
     for leg in rate.legs:
-        price = format_number(leg.pair.price)
+        price = show_number(leg.pair.price)
         text = f"1 / {price}" if leg.inverse else price
         by = f" by {leg.pair.provider}" if leg.pair.provider else ""
         said.append(f"{leg.pair.symbol} {text}{by}, {_age(leg.pair.at, now)} old")
@@ -227,7 +228,7 @@ def _row(position: Position, valued: Valued, view: View, now: datetime) -> dict[
     return {
         "asset": position.asset,
         "quantity": figure(valued.quantity),
-        "price": "none yet" if valued.price is None else format_number(valued.price.price),
+        "price": "none yet" if valued.price is None else show_number(valued.price.price),
         "price_currency": position.asset.currency,
         "provider": valued.price.provider if valued.price is not None else "",
         "at": valued.price.at if valued.price is not None else None,
@@ -306,7 +307,7 @@ def price_of(row: Any, used: Used) -> str:
     found = used.prices.get((row.asset_id, row.at))
     if found is None or row.kind not in MOVES:
         return ""
-    return f"{figure(found.price)} {found.currency} of {found.priced_at:%Y-%m-%d %H:%M}"
+    return f"{figure(found.price)} {found.currency} of {write_time(found.priced_at, TO_MINUTES, with_zone=False)}"
 
 
 def rates_of(row: Any, used: Used) -> str:
@@ -326,16 +327,19 @@ def rates_of(row: Any, used: Used) -> str:
     return "; ".join(f"{currency} {text}" for currency, text in texts)
 
 
+def _leg(symbol: str, price: str, at: str, inverse: bool) -> str:
+    written = f"1 / {show_number(price)}" if inverse else show_number(price)
+    return f"{symbol} {written} of {write_time(datetime.fromisoformat(at), TO_MINUTES, with_zone=False)}"
+
+
 def rate_of(row: Any, currency: str, used: Used) -> str:
     """Return the exchange rate of one currency of a transaction into the base currency; "" where it is that."""
     if currency == used.base:
         return ""
     if row.rate is not None and currency == row.currency:
-        return f"{format_plain(row.rate)}, written"
+        return f"{show_number(row.rate)}, written"
     found = used.rates.get((currency, row.at))
     if found is None:
         return UNKNOWN
-    legs = ", ".join(
-        f"{symbol} {f'1 / {price}' if inverse else price} of {at[:16]}" for symbol, price, at, inverse in found.path
-    )
+    legs = ", ".join(_leg(*leg) for leg in found.path)
     return f"{figure(Decimal(found.rate))}: {legs}"

@@ -26,12 +26,12 @@ from apps.market.models import Asset, Feed
 from apps.market.queries import PathPoint, assets_seen_by, latest_prices, matching, price_path
 from apps.market.services import AssetStays
 from apps.owned_ids import owned_id_of
+from apps.reader import TO_MINUTES, active_reader, show_number, show_prices, show_span, write_time
 from apps.site.figures import UNKNOWN
 from apps.site.once import SENT_BEFORE
 from apps.site.series_form import SeriesForm
 from apps.tracing import new_trace_id
-from apps.wording import format_age, format_duration, format_number, format_plain, format_prices, format_span
-from apps.zones import TO_MINUTES, write_time
+from apps.wording import format_age, format_duration
 
 PICKED_MOST = 20
 TERM_LONGEST = 64
@@ -65,7 +65,7 @@ def series_page(request: HttpRequest, key: str) -> HttpResponse:
         "series": series,
         "asset": series.asset,
         **newest_of(series.asset, now),
-        "sentence": describe_series(definition, [leg.symbol for leg in legs]),
+        "sentence": describe_series(definition, [leg.symbol for leg in legs], reader=active_reader()),
         "legs": _leg_rows(definition, legs, now),
         "is_weighted": definition.kind == "basket",
         "past": past_of(series.asset.pk),
@@ -233,14 +233,14 @@ def _definition(series: DerivedSeries) -> tuple[Definition, list[Asset]]:
 def _formula(series: DerivedSeries) -> str:
     definition = Definition.of_document(series.document)
     symbols = {one.asset_id: one.asset.symbol for one in series.legs.all()}
-    return formula_of(definition, [symbols[leg.asset_id] for leg in definition.legs])
+    return formula_of(definition, [symbols[leg.asset_id] for leg in definition.legs], reader=active_reader())
 
 
 def newest_of(asset: Asset, now: datetime) -> dict[str, Any]:
     """Return the newest price of an asset with its age, as pages show it."""
     if not hasattr(asset, "latest"):
         return {"price": "none yet", "age": ""}
-    return {"price": format_number(asset.latest.price), "age": _age(asset.latest.at, now), "at": asset.latest.at}
+    return {"price": show_number(asset.latest.price), "age": _age(asset.latest.at, now), "at": asset.latest.at}
 
 
 def _age(at: datetime, now: datetime) -> str:
@@ -252,7 +252,7 @@ def _leg_rows(definition: Definition, legs: Sequence[Asset], now: datetime) -> l
     return [
         {
             "asset": one,
-            "weight": format_plain(leg.weight),
+            "weight": show_number(leg.weight),
             "max_skew": format_duration(leg.max_skew),
             "timeout": format_duration(timeouts[one.feed_id]) if one.feed_id in timeouts else UNKNOWN,
             **newest_of(one, now),
@@ -271,7 +271,7 @@ def _next_quote(asset: Asset, legs: Sequence[Asset]) -> str:
     if off:
         return f"The feed of {off[0]} is disabled: no quotes come before it is enabled."
     seconds = max((one.interval_seconds for one in feeds.values()), default=0)
-    return f"The next quote is expected within about {format_span(seconds)}, once the feeds of its legs have answered."
+    return f"The next quote is expected within about {show_span(seconds)}, once the feeds of its legs have answered."
 
 
 def _said_of_past(asset: Asset) -> str:
@@ -280,7 +280,7 @@ def _said_of_past(asset: Asset) -> str:
     if past.first_at is None or past.last_at is None:
         said = "It has no past yet, since its legs have no quotes close enough together."
     else:
-        quotes = f"{format_number(past.count)} quote{'' if past.count == 1 else 's'}"
+        quotes = f"{show_number(past.count)} quote{'' if past.count == 1 else 's'}"
         said = f"Its past is filled: {quotes} "
         said += f"from {write_time(past.first_at, TO_MINUTES)} to {write_time(past.last_at, TO_MINUTES)}."
     legs = [one.asset for one in asset.series.legs.select_related("asset__feed", "asset__latest")]  # type: ignore[attr-defined]
@@ -294,11 +294,11 @@ def _sentences(form: SeriesForm, request: HttpRequest) -> list[str]:
     symbols = [leg.symbol for leg in form.written.legs]
     ids = [leg.asset_id for leg in form.definition.legs]
     prices = latest_prices(ids, now=timezone.now())
-    said = [describe_series(form.definition, symbols)]
+    said = [describe_series(form.definition, symbols, reader=active_reader())]
     if all(pk in prices for pk in ids):
         value = form.definition.value([price_units(prices[pk][1]) for pk in ids])
         if value is not None:
-            said.append(f"Of the newest prices it is {format_number(round(value, 8))}.")
+            said.append(f"Of the newest prices it is {show_number(round(value, 8))}.")
     if form.currencies and len(form.currencies) > 1 and form.definition.kind != "ratio":
         said.append(f"Its legs are in {' and '.join(form.currencies)}: nothing is converted.")
     if form.definition.signed:
@@ -321,7 +321,7 @@ def chart_text_of(path: Sequence[PathPoint]) -> str:
     """Return what a chart shows, for who cannot see it."""
     if not path:
         return ""
-    lowest, highest = format_prices([min(one.low for one in path), max(one.high for one in path)])
+    lowest, highest = show_prices([min(one.low for one in path), max(one.high for one in path)])
     return (
         f"Value from {write_time(path[0].at, TO_MINUTES)} to {write_time(path[-1].at, TO_MINUTES)}: "
         f"lowest {lowest}, highest {highest}."

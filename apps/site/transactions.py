@@ -24,10 +24,10 @@ from apps.portfolios.services import (
     delete_transactions,
     record_transactions,
 )
+from apps.reader import show_day, show_number, write_time
 from apps.site.once import SENT_BEFORE
 from apps.site.portfolios import context_of, portfolio_of, transaction_row
 from apps.site.transaction_forms import ABOUT, WHATS, FilterForm, TransactionForm, what_of, whats_for
-from apps.wording import format_plain
 
 TRANSACTIONS_A_PAGE = 50
 CHANGES_SHOWN = 50
@@ -195,31 +195,31 @@ def _facts(row: Transaction) -> list[tuple[str, Any]]:
 
     def money(name: str, currency: str) -> str:
         value = getattr(row, name)
-        return f"{format_plain(value)} {currency or row.currency}".rstrip() if value else ""
+        return f"{show_number(value)} {currency or row.currency}".rstrip() if value else ""
 
     ratio = f"{row.numerator} for {row.denominator}" if row.numerator else ""
-    moment = f"{row.at:%Y-%m-%d %H:%M:%S} UTC" if row.has_time else f"{row.day} (only the day counts)"
-    amount = "" if row.amount is None else f"{format_plain(row.amount)} {row.currency}"
+    moment = write_time(row.at) if row.has_time else f"{show_day(row.day)} (only the day counts)"
+    amount = "" if row.amount is None else f"{show_number(row.amount)} {row.currency}"
     facts = [
         ("Kind", WHATS[what_of(row)]),
         ("Portfolio", row.portfolio.name),
         ("When", moment),
         ("Asset", row.asset.symbol if row.asset else ""),
-        ("Quantity", "" if row.quantity is None else format_plain(row.quantity)),
+        ("Quantity", "" if row.quantity is None else show_number(row.quantity)),
         ("Ratio", ratio),
         ("Became the asset", row.to_asset.symbol if row.to_asset else ""),
-        ("Share of the cost that moves", "" if row.cost_share is None else format_plain(row.cost_share)),
+        ("Share of the cost that moves", "" if row.cost_share is None else show_number(row.cost_share)),
         ("To the portfolio", row.to_portfolio.name if row.to_portfolio else ""),
         ("Amount", amount),
         ("For it came in", money("counter_amount", row.counter_currency)),
-        ("Exchange rate", "" if row.rate is None else f"{format_plain(row.rate)}, written"),
-        ("Bought originally on", "" if row.acquired_at is None else f"{row.acquired_at:%Y-%m-%d}"),
+        ("Exchange rate", "" if row.rate is None else f"{show_number(row.rate)}, written"),
+        ("Bought originally on", "" if row.acquired_at is None else show_day(row.acquired_at)),
         ("Fee", money("fee", row.fee_currency)),
-        ("Fee was paid in", f"{format_plain(row.fee_quantity)} {row.fee_asset}" if row.fee_asset else ""),
+        ("Fee was paid in", f"{show_number(row.fee_quantity)} {row.fee_asset}" if row.fee_asset else ""),
         ("Tax", money("tax", row.tax_currency)),
         ("Notes", row.notes),
         ("Group", row.group_id),
         ("External id", row.external_id),
-        ("Recorded", f"{row.recorded_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("Recorded", write_time(row.recorded_at)),
     ]
     return [(name, text) for name, text in facts if text]

@@ -22,7 +22,7 @@ from apps.accounts.queries import profile_of
 from apps.accounts.second_factor import second_factor_of
 from apps.accounts.services import forget_attempts
 from apps.alerts.models import Alert
-from apps.alerts.queries import IN_STATE, alerts_of
+from apps.alerts.queries import IN_STATE, alerts_of, written_for
 from apps.health.queries import not_checked, problem_counts
 from apps.market.queries import assets_seen_by, watched_ids
 from apps.notify.services import (
@@ -35,6 +35,7 @@ from apps.notify.services import (
     message_of_link,
     perform_action,
 )
+from apps.reader import active_reader
 from apps.site.forms import ProfileForm, ResetForm, SignInForm
 from apps.site.market import market_rows, shows_market
 
@@ -70,7 +71,7 @@ def _live(request: HttpRequest) -> dict[str, Any]:
         "shows_market": shows,
         "rows": market_rows(assets[:ASSETS_SHOWN], user=user, now=now),
         "more_assets": len(assets) > ASSETS_SHOWN,
-        "alerts": [*still_open, *over][:ALERTS_SHOWN],
+        "alerts": written_for([*still_open, *over][:ALERTS_SHOWN], reader=active_reader()),
         "open_count": alerts.filter(resolved_at=None).order_by().count(),
         "stopped": not_checked(now=now),
         "faults": problem_counts(user).faults,
@@ -117,7 +118,7 @@ class ProfileSaved(LoginRequiredMixin, TemplateView):
     template_name = "site/said.html"
     extra_context = {
         "title": "Your profile is saved",
-        "text": "Pages show times in this time zone, and new channels start with it.",
+        "text": "Pages and messages write times, numbers and dates like this. New channels start with this time zone.",
     }
 
 

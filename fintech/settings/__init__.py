@@ -206,7 +206,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "apps.site.unavailable.Unavailable",
-    "apps.site.middleware.ReadersZone",
+    "apps.site.middleware.ActiveReader",
     "apps.site.middleware.UnknownPage",
     "allauth.account.middleware.AccountMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",

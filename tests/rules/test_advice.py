@@ -56,7 +56,7 @@ def test_an_unchanged_price_is_known_after_its_span_or_a_change():
     assert waiting == Outlook(False, START + HOUR, "known from 2023-03-11 03:00:00 UTC, or once its price has changed")
     assert outlook(frozen, first=START, newest=START + HOUR).is_known
     assert list(warnings_of(read_condition(frozen), feed="spot", interval_seconds=3_600)) == [
-        "an unchanged price for 1 hour is under twice the pace of spot, where a quote comes every 3.6e+03 s: it "
+        "an unchanged price for 1 hour is under twice the pace of spot, where a quote comes every 60 min: it "
         "would be found in two equal quotes"
     ]
 
@@ -133,7 +133,7 @@ def test_windows_under_twice_the_pace_are_warned_of_once():
             {"kind": "above", "level": "1"},
         ]
     }
-    pace = "is under twice the pace of spot, where a quote comes every 300 s"
+    pace = "is under twice the pace of spot, where a quote comes every 5 min"
     assert list(warnings_of(read_condition(condition), feed="spot", interval_seconds=300)) == [
         f"a window of 5 minutes (rises) {pace}: it would often see one price alone",
         f"a silence of 1 minute {pace}: it would be found between two quotes",

@@ -46,7 +46,7 @@ def test_a_number_is_said_in_groups_of_thousands(number, said):
     ("percent", "said"),
     [("10", "10 %"), ("10.4", "10.4 %"), ("-10.456", "10.46 %"), ("0.005", "0.005 %"), ("0.015", "0.02 %"),
      ("0", "0 %"), ("-0.00012345", "0.00012 %"), ("0.0000000001", "0.0000000001 %"), ("0.0096", "0.01 %"),
-     ("1000000000000000000000000", "1000000000000000000000000 %")],
+     ("1000000000000000000000000", "1" + "\u202f000" * 8 + " %")],
 )  # fmt: skip
 def test_a_percent_is_said_with_two_decimals_or_two_digits_and_without_its_sign(percent, said):
     assert wording.format_percent(percent) == said

@@ -171,8 +171,8 @@ def test_the_front_page_asks_for_nothing_from_other_machines(client):
     text = client.get("/").text
     assert "http://" not in text
     assert "https://" not in text
-    assert text.count("<script") == 1
-    assert [one for one in ("front.css", "live.js", "icon.svg") if not finders.find(f"site/{one}")] == []
+    assert text.count("<script") == 2
+    assert [one for one in ("front.css", "reader.js", "live.js", "icon.svg") if not finders.find(f"site/{one}")] == []
     assert "<style" not in text
     assert "style=" not in text
 

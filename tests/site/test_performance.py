@@ -99,7 +99,7 @@ def test_the_money_weighted_return_opens_into_its_flows_and_their_worth(client, 
 
 @pytest.mark.parametrize(
     ("apart", "rates", "over"),
-    [(365, "25 %, 400 %", "per year"), (73, "56.73 %, 2455.73 %", "over 147 days, not annualised")],
+    [(365, "25 %, 400 %", "per year"), (73, "56.73 %, 2\u202f455.73 %", "over 147 days, not annualised")],
 )
 def test_several_rates_are_of_the_period_where_it_is_under_a_year(client, ada, apart, rates, over):
     """-1600, 10000, -10000 a year apart: 25 % and 400 %; in 147 days, 1.25^(147/73) - 1 and 5^(147/73) - 1."""

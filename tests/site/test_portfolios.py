@@ -146,7 +146,7 @@ def test_parts_say_by_which_price_and_exchange_rate(client, ada):
         moved,
         brought,
     )
-    by = "0.8: EUR-USD 1 / 1.25 of 2024-01-01T20:00"
+    by = "0.8: EUR-USD 1 / 1.25 of 2024-01-01 20:00"
     fees = cells(page(client, "portfolio_parts", savings, "fees").text)
     assert [row[2:] for row in fees] == [["4", "4 EUR", ""], ["8", "10 USD", by]]
     [sale] = cells(page(client, "portfolio_parts", savings, "realised").text)
@@ -231,7 +231,7 @@ def test_a_number_opens_into_lots_price_rates_and_transactions(client, savings):
         ["2024-01-02", "10", "", "10", "1\u202f000 USD", "0.8", "800", "750", "-50", "250", "-300"]
     ]
     [row] = cells(text, 3)
-    assert row[-1] == "0.8: EUR-USD 1 / 1.25 of 2024-01-01T20:00"
+    assert row[-1] == "0.8: EUR-USD 1 / 1.25 of 2024-01-01 20:00"
 
 
 def test_all_transactions_are_downloaded_to_the_last_digit(client, ada, savings, acme):

@@ -21,11 +21,11 @@ class Migration(migrations.Migration):
             fields=[
                 ('user', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='profile', serialize=False, to=settings.AUTH_USER_MODEL)),
                 ('time_zone', models.CharField(default='UTC', help_text='Pages, charts, forms and messages have times in this zone; pages show UTC on hover. Portfolios, webhooks and the API are in UTC. New channels begin with it for their quiet hours.', max_length=64, validators=[apps.accounts.models.validate_time_zone])),
-                ('locale', models.CharField(choices=[('en', 'English')], default='en', max_length=8)),
+                ('locale', models.CharField(choices=[('en', 'International'), ('en-US', 'American'), ('en-GB', 'British'), ('de', 'German'), ('fr', 'French'), ('pt-BR', 'Brazilian')], default='en', help_text='Pages, charts and messages write numbers, dates and times like this; their texts are in English. Forms show numbers with a decimal point, and read a comma too. Files, webhooks and the API have a point only.', max_length=8, verbose_name='numbers and dates')),
                 ('inbox_seen_at', models.DateTimeField(editable=False, null=True)),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('locale__in', ['en'])), name='profile_locale_is_known')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('locale__in', ['en', 'en-US', 'en-GB', 'de', 'fr', 'pt-BR'])), name='profile_locale_is_known')],
             },
         ),
         migrations.CreateModel(

@@ -11,10 +11,10 @@ from apps.notify.queries.channels import (
     last_try_failed,
     median_milliseconds,
     operator_channels,
+    reader_of_messages,
     rule_notified_last,
     with_health,
     with_last_try,
-    zone_of_messages,
 )
 from apps.notify.queries.messages import (
     alert_ids_of,
@@ -102,6 +102,7 @@ __all__ = [
     "notifications_about",
     "notifications_to_plan",
     "operator_channels",
+    "reader_of_messages",
     "refusal_of",
     "rule_notified_last",
     "silences_ended_by",
@@ -113,5 +114,4 @@ __all__ = [
     "wall_clock_at",
     "with_health",
     "with_last_try",
-    "zone_of_messages",
 ]

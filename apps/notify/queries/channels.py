@@ -1,15 +1,16 @@
 """Queries of channels: who may see them, and how healthy they are."""
 
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce, NullIf
 
-from apps.accounts.queries import zone_of
+from apps.accounts.queries import reader_of
 from apps.alerts.models import Alert
 from apps.canary import is_not_canary
+from apps.locales import STANDARD, Reader
 from apps.notify import domain
 from apps.notify.models import Attempt, Channel, Message, Notification
 from apps.notify.transports.registry import TRANSPORTS
@@ -34,13 +35,13 @@ def operator_channels() -> list[Channel]:
     return [one for one in wanted if one.owner.has_perm("alerts.view_system_alerts")]
 
 
-def zone_of_messages(channel: Channel) -> tzinfo:
-    """Return the zone of the times in a channel's messages: its owner's; UTC where programs read them, and where no
-    owner has it yet. Reads the owner with the profile."""
+def reader_of_messages(channel: Channel) -> Reader:
+    """Return for whom a channel's messages are written: its owner; nobody in particular where programs read them, and
+    where no owner has it yet. Reads the owner with the profile."""
     transport = TRANSPORTS.get(channel.kind)
     if channel.owner_id is None or (transport is not None and transport.is_for_programs):
-        return UTC
-    return zone_of(channel.owner) or UTC
+        return STANDARD
+    return reader_of(channel.owner)
 
 
 def has_notified(channel: Channel) -> bool:

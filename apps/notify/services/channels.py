@@ -17,7 +17,7 @@ from apps.alerts.models import Alert
 from apps.notify import domain
 from apps.notify.encryption import DecryptionError
 from apps.notify.models import Channel, Message, Notification, RuleChannel
-from apps.notify.queries import has_notified, zone_of_messages
+from apps.notify.queries import has_notified, reader_of_messages
 from apps.notify.services.reminding import schedule_reminders
 from apps.notify.transports.protocol import ChannelInvalid
 from apps.notify.transports.registry import TRANSPORTS, transport_named
@@ -158,7 +158,7 @@ def send_test(*, channel: Channel, asked_by: str, now: datetime, content: tuple[
             asked_by=asked_by,
             at=now,
             url=url_of(channel),
-            zone=zone_of_messages(channel),
+            reader=reader_of_messages(channel),
         )
         subject = subject[: domain.SUBJECT_LONGEST]
         return Message.objects.create(

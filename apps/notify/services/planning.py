@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime, tzinfo
+from datetime import datetime
 
 from django.conf import settings
 from django.db import transaction
@@ -14,6 +14,7 @@ from django.urls import reverse
 from apps.alerts.models import AlertEvent
 from apps.alerts.queries import summaries_of
 from apps.alerts.wording import describe_correction
+from apps.locales import Reader
 from apps.notify import domain, queries
 from apps.notify.decision import Decision, decide
 from apps.notify.models import Channel, Message, Notification
@@ -159,11 +160,11 @@ def _items_of(notifications: Sequence[Notification], *, channel: Channel) -> Ite
 
     If an alert has resolved and the channel gets no resolutions, its end follows its opening.
     """
-    zone = queries.zone_of_messages(channel)
-    summaries = summaries_of({one.event.alert_id: one.event.alert for one in notifications}.values(), zone=zone)
+    reader = queries.reader_of_messages(channel)
+    summaries = summaries_of({one.event.alert_id: one.event.alert for one in notifications}.values(), reader=reader)
     for notification in notifications:
         alert = notification.event.alert
-        item = _item_of(notification, summary=summaries[alert.pk], zone=zone)
+        item = _item_of(notification, summary=summaries[alert.pk], reader=reader)
         yield item
         if item.event == domain.OPENED and alert.resolved_at is not None and not channel.wants_resolved:
             yield replace(item, event=domain.RESOLVED, at=alert.resolved_at, reason=alert.resolution, detail="")
@@ -172,11 +173,11 @@ def _items_of(notifications: Sequence[Notification], *, channel: Channel) -> Ite
 def item_of(notification: Notification) -> domain.MessageItem:
     """Return the item of a notification. It needs its channel, the event, its alert, rule and asset, and the silence
     that deferred it."""
-    zone, alert = queries.zone_of_messages(notification.channel), notification.event.alert
-    return _item_of(notification, summary=summaries_of([alert], zone=zone)[alert.pk], zone=zone)
+    reader, alert = queries.reader_of_messages(notification.channel), notification.event.alert
+    return _item_of(notification, summary=summaries_of([alert], reader=reader)[alert.pk], reader=reader)
 
 
-def _item_of(notification: Notification, *, summary: str, zone: tzinfo) -> domain.MessageItem:
+def _item_of(notification: Notification, *, summary: str, reader: Reader) -> domain.MessageItem:
     event, alert = notification.event, notification.event.alert
     is_over = event.kind == AlertEvent.Kind.RESOLVED
     return domain.MessageItem(
@@ -185,37 +186,36 @@ def _item_of(notification: Notification, *, summary: str, zone: tzinfo) -> domai
         at=event.at,
         # The summary says why it opened.
         reason=event.reason if is_over else "",
-        detail=event.detail if is_over else _describe_correction(event, zone=zone),
+        detail=event.detail if is_over else _describe_correction(event, reader=reader),
         rule=alert.rule_name,
         symbol=alert.symbol,
         severity=alert.severity,
         summary=summary,
         url=settings.SITE_URL + reverse("admin:alerts_alert_change", args=[alert.pk]),
-        deferred_by=_describe_deferral(notification, zone=zone),
+        deferred_by=_describe_deferral(notification, reader=reader),
         kind=alert.kind,
     )
 
 
-def _describe_correction(event: AlertEvent, *, zone: tzinfo) -> str:
-    return describe_correction(event.correction, zone=zone) if event.correction else ""
+def _describe_correction(event: AlertEvent, *, reader: Reader) -> str:
+    return describe_correction(event.correction, reader=reader) if event.correction else ""
 
 
-def _describe_deferral(notification: Notification, *, zone: tzinfo) -> str:
+def _describe_deferral(notification: Notification, *, reader: Reader) -> str:
     if notification.given_up_on is not None:
         return f"the channel {notification.given_up_on}, on which it was given up"
     if notification.deferred_by == Notification.Deferral.NONE:
         return ""
     if notification.silence is None:
-        return f"quiet hours {domain.describe_end(notification.due_at, zone=zone)}"
-    return (
-        f"the silence “{notification.silence.comment}” {domain.describe_end(notification.silence.ends_at, zone=zone)}"
-    )
+        return f"quiet hours {domain.describe_end(notification.due_at, reader=reader)}"
+    until = domain.describe_end(notification.silence.ends_at, reader=reader)
+    return f"the silence “{notification.silence.comment}” {until}"
 
 
 def compose_message(message: Message, items: Sequence[domain.MessageItem], *, channel: Channel) -> tuple[str, str]:
     """Return (subject, text) of a message with these items, by the channel's templates where they can be filled in."""
-    zone = queries.zone_of_messages(channel)
-    subject, text = domain.compose(items, url=url_of(message), zone=zone)
+    reader = queries.reader_of_messages(channel)
+    subject, text = domain.compose(items, url=url_of(message), reader=reader)
     try:
         return domain.apply_templates(
             items,
@@ -223,7 +223,7 @@ def compose_message(message: Message, items: Sequence[domain.MessageItem], *, ch
             text_template=channel.text_template,
             subject=subject,
             text=text,
-            zone=zone,
+            reader=reader,
         )
     except domain.TemplateInvalid as error:
         # They were checked when they were saved, but a placeholder may have been removed since. The alert is sent all

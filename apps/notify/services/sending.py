@@ -108,7 +108,7 @@ def render(message: Message) -> RenderedMessage:
         severity=domain.highest_severity(items),
         items=items,
         actions=action_links(message_id=message.pk) if is_open else (),
-        zone=queries.zone_of_messages(message.channel),
+        reader=queries.reader_of_messages(message.channel),
     )
 
 
@@ -277,7 +277,7 @@ def _note_failure(channel: Channel, *, came: TransportFailure, now: datetime) ->
             switch_off(channel=channel, because=came.detail or came.reason, now=now)
             return
     if channel.failing_since is not None and channel.failing_since <= now - FAILING_AT_MOST:
-        since = domain.moment(channel.failing_since, queries.zone_of_messages(channel))
+        since = domain.moment(channel.failing_since, queries.reader_of_messages(channel))
         detail = f"nothing has got through since {since} ({came.detail or came.reason})"
         switch_off(channel=channel, because=detail, now=now)
 

@@ -102,7 +102,7 @@ def _text(rendered: RenderedMessage) -> str:
 def _html(rendered: RenderedMessage) -> str:
     """Return the message as HTML, each alert with a link; a text that was made by the owner's template stays as it
     is."""
-    _, ours = domain.compose(rendered.items, url=rendered.url, zone=rendered.zone) if rendered.items else ("", "")
+    _, ours = domain.compose(rendered.items, url=rendered.url, reader=rendered.reader) if rendered.items else ("", "")
     is_ours = bool(rendered.items) and rendered.text == ours
     groups = [
         (
@@ -113,7 +113,7 @@ def _html(rendered: RenderedMessage) -> str:
                     "severity": events[-1].severity,
                     "title": domain.title_of(events[-1]),
                     "url": events[-1].url,
-                    "lines": domain.lines_of(events, zone=rendered.zone),
+                    "lines": domain.lines_of(events, reader=rendered.reader),
                 }
                 for events in alerts
             ],

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, timedelta, tzinfo
+from datetime import timedelta
 from typing import Any, Protocol
 
+from apps.locales import STANDARD, Reader
 from apps.notify.domain import MessageItem
 
 # How many characters of an answer are kept.
@@ -124,7 +125,7 @@ class RenderedMessage:
 
     id: the same on every attempt; subject: one line; text: plain text of any length, made by the channel's template;
     items: the content of the text as data, in the same order; url: the page of the message, which lists all items;
-    severity: the highest severity of the items, "" for a test or a notice; zone: of the times in the text.
+    severity: the highest severity of the items, "" for a test or a notice; reader: whom the text is for.
     """
 
     id: str
@@ -134,7 +135,7 @@ class RenderedMessage:
     severity: str = ""
     items: tuple[MessageItem, ...] = ()
     actions: tuple[Action, ...] = ()
-    zone: tzinfo = UTC
+    reader: Reader = STANDARD
 
 
 @dataclass(frozen=True, slots=True)

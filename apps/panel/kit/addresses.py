@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.views import ChangeList
 
-from apps.zones import zone_name
+from apps.reader import zone_name
 
 # Fields, filters and databases raise these for unreadable values.
 _UNREADABLE = (ValidationError, ValueError, TypeError, OverflowError, DataError)

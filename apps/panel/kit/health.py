@@ -8,7 +8,7 @@ from django.utils import timezone
 from unfold.decorators import display
 
 from apps.health.domain import Health, HealthReader, Level
-from apps.zones import write_time
+from apps.reader import write_time
 
 LEVEL_LABEL = {Level.WELL.value: "success", Level.DEGRADED.value: "warning", Level.STOPPED.value: "danger"}
 

@@ -9,6 +9,7 @@ from django.utils.safestring import SafeString
 from unfold.utils import display_for_label
 
 from apps.canary import is_not_canary
+from apps.reader import active_reader
 from apps.rules.domain import describe_rule
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
@@ -64,4 +65,4 @@ def describe_document(document: Any) -> str:
         spec = RuleSpec.read(document)
     except RuleInvalid as error:
         return f"cannot be read: {error}"
-    return describe_rule(spec) + ("" if spec.enabled else " (disabled)")
+    return describe_rule(spec, reader=active_reader()) + ("" if spec.enabled else " (disabled)")

@@ -29,8 +29,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from apps.market.domain import epoch_microseconds
 from apps.market.queries import PathPoint
 from apps.panel.kit.addresses import SiteAdmin
-from apps.wording import format_prices
-from apps.zones import show_time, write_time
+from apps.reader import show_prices, show_time, write_time
 
 ROWS_SHOWN = 100
 
@@ -97,7 +96,7 @@ class Chart:
 
     def describe(self) -> str:
         """Return what it shows, for who cannot see it."""
-        lowest, highest = format_prices([min(one.low for one in self.path), max(one.high for one in self.path)])
+        lowest, highest = show_prices([min(one.low for one in self.path), max(one.high for one in self.path)])
         first, last = self.path[0].at, self.path[-1].at
         return (
             f"{self.title}: {len(self.path)} points from {write_time(first)} to {write_time(last)}, "
@@ -158,7 +157,7 @@ class PageAdmin(SiteAdmin):
     change_form_outer_after_template = "panel/tables.html"
 
     class Media:
-        js = ("panel/chart.js",)
+        js = ("site/reader.js", "panel/chart.js")
 
     @property
     def media(self) -> forms.Media:

@@ -12,6 +12,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from apps.leases import IS_FREE, IS_LEASED
+from apps.locales import STANDARD, Reader
 from apps.market.domain import EARLIEST, Admission
 from apps.market.models import Asset, Feed
 from apps.sources import queries
@@ -28,7 +29,7 @@ from apps.sources.providers.protocol import (
 from apps.sources.providers.registry import PROVIDERS, provider_named
 from apps.sources.services.circuits import note_failure, note_success
 from apps.sources.services.history import append_past
-from apps.wording import format_number
+from apps.wording import TO_SECONDS, format_day, format_number
 
 logger = logging.getLogger(__name__)
 
@@ -302,19 +303,20 @@ def pause_between_calls(provider: str, *, backfills_more: int = 0) -> timedelta:
     return max(timedelta(seconds=seconds), LEAST_BETWEEN_CALLS)
 
 
-def describe_state(backfill: Backfill, *, now: datetime) -> str:
-    """Return whether a backfill goes on, and what stopped it."""
+def describe_state(backfill: Backfill, *, now: datetime, reader: Reader = STANDARD) -> str:
+    """Return whether a backfill goes on, and what stopped it. Its times are in UTC."""
+    form = reader.locale.form(TO_SECONDS)
     if backfill.finished_at is not None:
-        return f"Done at {backfill.finished_at:%Y-%m-%d %H:%M:%S}."
+        return f"Done at {backfill.finished_at:{form}}."
     failed = f" Last failure: {backfill.failure}." if backfill.failure else ""
     if backfill.is_asked or (backfill.lease_until is not None and backfill.lease_until > now):
-        return f"Goes on; next call at {backfill.next_call_at:%Y-%m-%d %H:%M:%S}.{failed}"
+        return f"Goes on; next call at {backfill.next_call_at:{form}}.{failed}"
     return f"Stopped; asked for again, or by the same command, it goes on.{failed}"
 
 
-def describe_backfill(backfill: Backfill) -> str:
+def describe_backfill(backfill: Backfill, *, reader: Reader = STANDARD) -> str:
     """Return how far it is: "2026-01-05, 12 %, 3 400 quotes, 5 calls"."""
     whole = (backfill.until - backfill.since).total_seconds()
     part = int(100 * (backfill.reached - backfill.since).total_seconds() / whole)
-    quotes = format_number(backfill.accepted)
-    return f"{backfill.reached:%Y-%m-%d}, {part} %, {quotes} quotes, {backfill.calls} calls"
+    quotes = format_number(backfill.accepted, reader=reader)
+    return f"{format_day(backfill.reached, reader=reader)}, {part} %, {quotes} quotes, {backfill.calls} calls"

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from apps.locales import STANDARD, Reader
 from apps.notify import domain
 from apps.notify.transports.email import Email
 from apps.notify.transports.protocol import (
@@ -39,12 +40,12 @@ def items(number, **more):
     return domain.MessageItem(**(columns | more))
 
 
-def render(*events, actions=ACTIONS, zone=UTC):
+def render(*events, actions=ACTIONS, reader=STANDARD):
     """Return the letter that a message about these is."""
-    subject, text = domain.compose(events, url=PAGE, zone=zone)
+    subject, text = domain.compose(events, url=PAGE, reader=reader)
     severity = domain.highest_severity(events)
     columns = {"subject": subject, "text": text, "severity": severity, "items": events, "actions": actions}
-    return replace(RENDERED, zone=zone, **columns)
+    return replace(RENDERED, reader=reader, **columns)
 
 
 def parts_of(mail):
@@ -77,7 +78,7 @@ def test_a_mail_goes_to_the_one_address_with_subject_and_text(server):
 
 
 def test_both_parts_have_the_times_of_one_zone(server):
-    Email().send(render(items(1), items(2), zone=ZoneInfo("Europe/Kyiv")), TO)
+    Email().send(render(items(1), items(2), reader=Reader(ZoneInfo("Europe/Kyiv"))), TO)
 
     text, html = parts_of(server.taken[0][1])
     for lines in (text.splitlines(), compose_message(html)):

@@ -1,5 +1,5 @@
 // Draws what stands beside a canvas as JSON, with Unfold's copy of Chart.js: prices beside one of class "price-chart",
-// counts beside one of class "bar-chart". Times are in the zone that the page names.
+// counts beside one of class "bar-chart". Times and numbers are the reader's, by site/reader.js.
 "use strict";
 (() => {
   const SECOND = 1000;
@@ -25,23 +25,9 @@
   }
 
   const LABEL_WIDTH = 76; // In pixels, with the space between two: as wide as a date.
-  let zone;
-  const fields = { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit" };
-  let inZone;
-  // The page names its zone below where it names its scripts.
-  function moment(at) {
-    zone ??= document.querySelector("[data-zone]")?.dataset.zone || "UTC";
-    inZone ??= new Intl.DateTimeFormat("sv", { ...fields, timeZone: zone, hourCycle: "h23" });
-    return inZone.format(at);
-  }
-  // How far the clocks of the zone are ahead of UTC at a time.
-  const ahead = (at) => Date.parse(`${moment(at).replace(" ", "T")}Z`) - Math.floor(at / SECOND) * SECOND;
+  const { reader } = window;
   // The time at which the clocks of the zone show `local`.
-  const whenShown = (local) => local - ahead(local - ahead(local));
-
-  function number(value) {
-    return value.toLocaleString("en", { maximumSignificantDigits: 9, useGrouping: true }).replaceAll(",", "\u202f");
-  }
+  const whenShown = (local) => local - reader.ahead(local - reader.ahead(local));
 
   function extent(data) {
     const times = [...data.low.map((point) => point.x), ...data.marks.map((mark) => mark.at)];
@@ -56,7 +42,7 @@
     const range = axis.max - axis.min;
     const step = STEPS.find((one) => range / one <= most) || Math.ceil(range / most / (365 * DAY)) * 365 * DAY;
     axis.ticks = [];
-    for (let local = Math.ceil((axis.min + ahead(axis.min)) / step) * step; ; local += step) {
+    for (let local = Math.ceil((axis.min + reader.ahead(axis.min)) / step) * step; ; local += step) {
       const at = whenShown(local);
       if (at > axis.max) break;
       if (at >= axis.min) axis.ticks.push({ value: at });
@@ -66,11 +52,11 @@
 
   // The date where days are told apart; else the clock, and the date below it where the chart goes over midnight.
   function labelOf(at, place, ticks) {
-    const [date, clock] = moment(at).split(" ");
+    const date = reader.date(at);
     if (this.step >= DAY) return date;
-    const time = this.step < MINUTE ? clock : clock.slice(0, 5);
-    if (moment(this.min).slice(0, 10) === moment(this.max).slice(0, 10)) return time;
-    const isNew = place === 0 || moment(ticks[place - 1].value).slice(0, 10) !== date;
+    const time = this.step < MINUTE ? reader.clock(at) : reader.minute(at);
+    if (reader.date(this.min) === reader.date(this.max)) return time;
+    const isNew = place === 0 || reader.date(ticks[place - 1].value) !== date;
     return isNew ? [time, date] : time;
   }
 
@@ -169,15 +155,15 @@
             grid: {},
             ticks: { autoSkip: false, maxRotation: 0, callback: labelOf },
           },
-          y: { grid: {}, grace: "5%", ticks: { callback: number } },
+          y: { grid: {}, grace: "5%", ticks: { callback: (value) => reader.number(value) } },
         },
         plugins: {
           legend: { position: "bottom", labels: { boxHeight: 1, boxWidth: 24 } },
           marks: { list: data.marks },
           tooltip: {
             callbacks: {
-              title: (items) => `${moment(items[0].parsed.x)} ${zone}`,
-              label: (item) => `${item.dataset.label} ${number(item.parsed.y)}`,
+              title: (items) => `${reader.moment(items[0].parsed.x)} ${reader.zone()}`,
+              label: (item) => `${item.dataset.label} ${reader.number(item.parsed.y)}`,
             },
           },
         },
@@ -200,9 +186,12 @@
         maintainAspectRatio: false,
         scales: {
           x: { grid: {}, ticks: { maxRotation: 0, autoSkipPadding: 12 } },
-          y: { grid: {}, beginAtZero: true, ticks: { precision: 0 } },
+          y: { grid: {}, beginAtZero: true, ticks: { precision: 0, callback: (value) => reader.number(value) } },
         },
-        plugins: { legend: { display: false, labels: {} } },
+        plugins: {
+          legend: { display: false, labels: {} },
+          tooltip: { callbacks: { label: (item) => `${item.dataset.label} ${reader.number(item.parsed.y)}` } },
+        },
       },
     });
     paint(chart);

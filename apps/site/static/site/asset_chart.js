@@ -10,15 +10,11 @@
     };
     const dark = matchMedia("(prefers-color-scheme: dark)");
     const dataNow = () => JSON.parse(document.getElementById("asset-chart-data").textContent);
-    const zone = document.documentElement.dataset.zone;
-    const written = (seconds, parts) => new Date(seconds * 1000).toLocaleString("sv", {timeZone: zone, ...parts});
-    const DAY_PARTS = {year: "numeric", month: "2-digit", day: "2-digit"};
-    const CLOCK_PARTS = {hour: "2-digit", minute: "2-digit"};
+    const {reader} = window;
     // How the library calls what a tick begins: 0 a year, 1 a month, 2 a day, 3 a minute, 4 a second.
     function tick(seconds, begins) {
-        if (begins === 0) return written(seconds, {year: "numeric"});
-        if (begins < 3) return written(seconds, DAY_PARTS).slice(5);
-        return written(seconds, {...CLOCK_PARTS, ...(begins === 4 ? {second: "2-digit"} : {})});
+        const write = begins === 0 ? reader.year : begins < 3 ? reader.dayOfYear : begins === 4 ? reader.clock : reader.minute;
+        return write(seconds * 1000);
     }
     // As many decimals as the asset's prices have, as far as there is room: a price of 0.0042 needs more than one of 61 230.
     const decimalsOf = (price, decimals) => Math.min(Math.max(2, 4 - Math.floor(Math.log10(Math.abs(price) || 1))), 12, decimals);
@@ -43,7 +39,6 @@
             layout: {attributionLogo: false, background: {color: "transparent"}},
             crosshair: {mode: CrosshairMode.Normal},
             timeScale: {timeVisible: true, secondsVisible: false, tickMarkFormatter: tick},
-            localization: {timeFormatter: seconds => written(seconds, {...DAY_PARTS, ...CLOCK_PARTS, second: "2-digit"})},
         });
         const series = chart.addSeries(CandlestickSeries);
         const volume = chart.addSeries(HistogramSeries, {priceScaleId: "volume", priceFormat: {type: "volume"}, lastValueVisible: false, priceLineVisible: false});
@@ -57,9 +52,15 @@
             const {bars, other, levels, marks, decimals} = dataNow();
             const isWide = place.clientWidth > 600;
             const precision = decimalsOf(bars[bars.length - 1][4], decimals);
+            const withDecimals = count => value => reader.number(value, {minimumFractionDigits: count, maximumFractionDigits: count});
             const width = bars.length > 1 ? Math.min(...bars.slice(1).map((one, index) => one[0] - bars[index][0])) : 60;
             chart.applyOptions({
                 layout: {textColor: colors.ink},
+                localization: {
+                    timeFormatter: seconds => reader.moment(seconds * 1000),
+                    priceFormatter: withDecimals(precision),
+                    percentageFormatter: percent => `${withDecimals(2)(percent)} %`,
+                },
                 grid: {vertLines: {color: colors.grid}, horzLines: {color: colors.grid}},
                 rightPriceScale: {borderColor: colors.grid, mode: other ? PriceScaleMode.Percentage : PriceScaleMode.Normal},
                 timeScale: {borderColor: colors.grid, secondsVisible: width < 60},

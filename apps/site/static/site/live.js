@@ -10,7 +10,7 @@
         [...root.querySelectorAll("tr[data-asset]")].map(row => [row.dataset.asset, row.querySelector(".number")])
     );
 
-    const plain = cell => Number(cell.textContent.replace(/[^0-9.]/g, ""));
+    const plain = cell => window.reader.read(cell.textContent);
 
     function mark(before) {
         for (const [asset, cell] of prices()) {
@@ -29,10 +29,6 @@
         }
     }
 
-    // In the zone of the times beside it.
-    const zone = document.querySelector("[data-zone]")?.dataset.zone || "UTC";
-    const moment = () => new Date().toLocaleString("sv", {timeZone: zone});
-
     // Who types or reads within a part would lose their place.
     const isInUse = () => document.activeElement?.closest("[data-live]") || !document.getSelection().isCollapsed;
 
@@ -48,12 +44,12 @@
                     replace(text);
                     mark(before);
                     document.dispatchEvent(new Event("live"));
-                    pulse.textContent = `As of ${moment()}, by this machine's clock. Updates automatically.`;
+                    pulse.textContent = `As of ${window.reader.moment(new Date())}, by this machine's clock. Updates automatically.`;
                     pulse.classList.remove("error");
                 }
             } catch {
                 if (!pulse.classList.contains("error")) {
-                    pulse.textContent = `No answer since ${moment()}. What is shown is older; it is tried again.`;
+                    pulse.textContent = `No answer since ${window.reader.moment(new Date())}. What is shown is older; it is tried again.`;
                     pulse.classList.add("error");
                 }
             }

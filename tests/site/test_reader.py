@@ -10,7 +10,7 @@ from django.utils import timezone
 from apps.accounts.models import Profile
 from apps.market.models import Asset
 from apps.notify.models import Silence
-from apps.zones import TO_MINUTES, in_zone, show_time, write_time
+from apps.reader import TO_MINUTES, in_zone, show_time, write_time
 from tests.builders import START, above, append_quotes, at, make_feed, make_member, make_rule
 from tests.portfolios.rows import bought, make_portfolio, record
 

@@ -1,4 +1,4 @@
-"""Messages have times in the zone of the channel's owner, those that programs read in UTC."""
+"""Messages have times, numbers and dates as the channel's owner reads them, those for programs as the API has them."""
 
 from datetime import timedelta
 from zoneinfo import ZoneInfo
@@ -16,7 +16,7 @@ from apps.notify.domain import compose
 from apps.notify.models import Message
 from apps.notify.services.previewing import last_opening, would_send
 from apps.pipeline import corrections, flow
-from tests.builders import above, append_quotes, at, make_feed, make_rule
+from tests.builders import above, append_quotes, at, make_feed, make_owner, make_rule
 from tests.notify.notifying import evaluate, items, plan, send
 
 pytestmark = pytest.mark.django_db
@@ -104,7 +104,7 @@ def test_a_transport_gets_the_zone_of_the_text(feed, rule, channel, outside, kyi
     items(feed, channel, (0, "101"))
     send(channel)
     (rendered,) = outside.rendered_messages
-    assert compose(rendered.items, url=rendered.url, zone=rendered.zone)[1] == rendered.text
+    assert compose(rendered.items, url=rendered.url, reader=rendered.reader)[1] == rendered.text
 
 
 def test_a_zone_that_is_known_no_more_is_utc(feed, rule, channel, kyiv):
@@ -147,3 +147,51 @@ def test_another_zone_costs_a_plan_one_statement_whatever_the_number_of_alerts(o
             plan(channel)
         counts.append(len(statements))
     assert (counts[1] - counts[0], counts[2] - counts[1]) == (1, 0)
+
+
+def test_messages_to_two_owners_have_the_numbers_and_dates_of_each(feed, rule, channel, outside):
+    Profile.objects.create(user=rule.owner, time_zone="Europe/Berlin", locale="de")
+    make_rule(rule.owner, rule=rule, assets=["BTC-USD"], condition=above("1234.5"))
+    eve = make_owner("eve")
+    Profile.objects.create(user=eve, time_zone="America/New_York", locale="en-US")
+    other = make_rule(eve, name="hers", assets=["BTC-USD"], condition=above("1234.5"))
+    hers = services.create_channel(owner=eve, name="Hers", kind="inbox", config={})
+    services.set_channels(rule=other, channels=[hers])
+
+    evaluate(feed, (0, "61230.25"))
+    texts = [lines(message_id)[:2] for one in (channel, hers) for message_id in plan(one)]
+
+    assert texts == [
+        [
+            "BTC-USD is above 1.234,5: 61.230,25 at 13:00:00 CET",
+            "Opened 02.03.2026 13:00:00 CET.",
+        ],
+        [
+            "BTC-USD is above 1,234.5: 61,230.25 at 07:00:00 AM EST",
+            "Opened 03/02/2026 07:00:00 AM EST.",
+        ],
+    ]
+    assert set(Alert.objects.values_list("summary", flat=True)) == {
+        "BTC-USD is above 1\u202f234.5: 61\u202f230.25 at 12:00:00 UTC"
+    }
+
+
+def test_another_locale_in_utc_is_described_anew_too(feed, rule, channel, owner):
+    Profile.objects.create(user=owner, locale="fr")
+    (message_id,) = items(feed, channel, (0, "1234.5"))
+    assert lines(message_id)[:2] == [
+        "BTC-USD is above 100: 1\u202f234,5 at 12:00:00 UTC",
+        "Opened 02/03/2026 12:00:00 UTC.",
+    ]
+
+
+def test_a_channel_for_programs_has_points_and_iso_dates(feed, rule, owner):
+    Profile.objects.create(user=owner, locale="de")
+    hook = services.create_channel(owner=owner, name="Hook", kind="webhook", config={"url": "https://example.org/"})
+    services.set_channels(rule=rule, channels=[hook])
+    evaluate(feed, (0, "1234.5"))
+    (message_id,) = plan(hook, after=60)
+    assert lines(message_id)[:2] == [
+        "BTC-USD is above 100: 1\u202f234.5 at 12:00:00 UTC",
+        "Opened 2026-03-02 12:00:00 UTC.",
+    ]
