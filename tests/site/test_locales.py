@@ -7,8 +7,10 @@ from django.test import Client
 from django.urls import reverse
 
 from apps.accounts.models import Profile
+from apps.locales import STANDARD
 from apps.market.models import Asset
 from apps.pipeline import flow
+from apps.reader import active_reader
 from tests.builders import above, append_quotes, at, make_feed, make_member, make_rule
 from tests.panel.forms import written
 from tests.portfolios.rows import bought, make_portfolio, record
@@ -70,6 +72,7 @@ def test_an_error_in_a_page_leaves_nothing_to_the_next_reader(feed, german, monk
         broken.setattr("apps.site.asset_list.market_rows", lambda *_, **__: 1 / 0)
         assert client.get("/assets/").status_code == 500
 
+    assert (active_reader().locale, str(active_reader().zone)) == (STANDARD.locale, "UTC")
     assert price_and_time(Client().get("/assets/").text)[0] == "61\u202f230.25"
 
 
