@@ -82,18 +82,21 @@ class History:
             for stretch in self._held[key].between(days[0], days[-1] + ONE_DAY)
         ]
         newest = {key: self._newest[key] for key in keys if key in self._newest}
-        changes = iter(market.worth_changes(held, newest=newest))
-        change = next(changes, None)
-        worth: dict[str, Fraction] = {}
+        rows = iter(market.worth_by_day(held, newest=newest))
+        row = next(rows, None)
+        # By currency: what is in force from the days before, and of how many assets no price is known.
+        before: dict[str, Fraction] = {}
         unknown: dict[str, int] = {}
         for day in days:
-            while change is not None and change.day <= day:
-                worth[change.group] = worth.get(change.group, ZERO) + Exact.of(change.worth)
-                unknown[change.group] = unknown.get(change.group, 0) + change.unknown
-                change = next(changes, None)
+            worth = dict.fromkeys(before, ZERO)
+            while row is not None and row.day <= day:
+                worth[row.group] = worth.get(row.group, ZERO) + Exact.of(row.worth)
+                before[row.group] = before.get(row.group, ZERO) + Exact.of(row.change)
+                unknown[row.group] = unknown.get(row.group, 0) + row.unknown
+                row = next(rows, None)
             ends = self._end_of(day)
             yield [
-                None if unknown[currency] else times(known, self._rate_to_base(currency, ends))
+                None if unknown[currency] else times(known + before[currency], self._rate_to_base(currency, ends))
                 for currency, known in worth.items()
             ]
 

@@ -1,37 +1,39 @@
 """Pages of the API beside Strawberry's, which serves types of the same names from the same queries of the apps, in an
-environment and a process of its own, in turns in one run. The answers are the same."""
+environment of its own; each in a process of its own, in turns in one run. The answers are the same."""
 
 import json
 import logging
 import subprocess
-import time
+import sys
 from contextlib import contextmanager
-from statistics import median
+from pathlib import Path
+from statistics import quantiles
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 from tests.benchmarks.sizes import PAGE_ROWS as ROWS
 from tests.benchmarks.sizes import PAGE_RUNS as RUNS
 from tests.benchmarks.sizes import PAGE_WARM_UP as WARM_UP
-from tests.benchmarks.test_graphql import ALERTS, ASSETS, PORTFOLIO, asker, make_positions, make_prices, reads
+from tests.benchmarks.test_graphql import ALERTS, ASSETS, PORTFOLIO, make_positions, make_prices
 from tests.builders import make_notified_alerts
 from tests.rig import ROOT, process_environment
 
-PYTHON = ROOT / ".venv-strawberry" / "bin" / "python"
+PYTHONS = {
+    "graphene": Path(sys.executable),
+    "strawberry-graphql": ROOT / ".venv-strawberry" / "bin" / "python",
+}
 TURNS = 5
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.servers, pytest.mark.django_db(transaction=True)]
 
 
 @contextmanager
-def strawberry(user):
-    """Give the version, and a function that has Strawberry's process answer a query: its answer, how many statements
-    read rows, and the seconds of so many runs."""
+def serving(library, user):
+    """Start the process that serves by a library. Give its version, and a function that has it answer a query: the
+    answer, how many statements read rows, and the seconds of so many runs."""
     environment = process_environment() | {"DJANGO_SETTINGS_MODULE": "fintech.settings"}
     process = subprocess.Popen(
-        [PYTHON, "-m", "tests.benchmarks.strawberry.answer", str(user.pk)],
+        [PYTHONS[library], "-m", "tests.benchmarks.strawberry.answer", library, str(user.pk)],
         cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdin is not None
@@ -49,17 +51,6 @@ def strawberry(user):
         process.stdin.close()
 
 
-def seconds_of(call, *, runs):
-    for _ in range(WARM_UP):
-        call()
-    taken = []
-    for _ in range(runs):
-        began = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - began)
-    return taken
-
-
 def make_alerts(owner):
     logging.disable(logging.INFO)
     make_notified_alerts(owner, ROWS)
@@ -75,25 +66,17 @@ def make_alerts(owner):
     ],
     ids=["assets", "alerts", "positions"],
 )
-def test_pages_beside_strawberry(client, admin_user, settings, name, query, make):
-    # Strawberry's view counts no requests.
-    settings.GRAPHQL_REQUESTS_PER_MINUTE = dict.fromkeys(settings.GRAPHQL_REQUESTS_PER_MINUTE, 0)
-    settings.GRAPHQL_REQUESTS_AT_ONCE = dict.fromkeys(settings.GRAPHQL_REQUESTS_AT_ONCE, 0)
+def test_pages_beside_strawberry(admin_user, name, query, make):
     make(admin_user)
-    client.force_login(admin_user)
-    ask = asker(client)
-    ask(query)
-    with CaptureQueriesContext(connection) as asked:
-        answer = ask(query).json()
-    count = reads(asked)
     runs = max(RUNS // TURNS, 1)
-    with strawberry(admin_user) as (version, ask_strawberry):
-        other, statements, _ = ask_strawberry(query, runs=0)
-        assert other["data"] == answer["data"]
-        turns = [(seconds_of(lambda: ask(query), runs=runs), ask_strawberry(query, runs=runs)[2]) for _ in range(TURNS)]
-    ours, theirs = (median(one for turn in turns for one in turn[which]) * 1_000 for which in (0, 1))
-    print(f"\n  {version}")
-    print(f"  {ROWS} {name}, ours        {ours:>6.1f} ms   {count} reads")
-    print(
-        f"  {ROWS} {name}, Strawberry  {theirs:>6.1f} ms   {statements} reads   ours / Strawberry = {ours / theirs:.2f}"
-    )
+    with serving("graphene", admin_user) as (version, ask), serving("strawberry-graphql", admin_user) as other:
+        answer, count, _ = ask(query, runs=0)
+        other_version, ask_other = other
+        other_answer, other_count, _ = ask_other(query, runs=0)
+        assert other_answer["data"] == answer["data"]
+        turns = [(ask(query, runs=runs)[2], ask_other(query, runs=runs)[2]) for _ in range(TURNS)]
+    ours, theirs = (quantiles([one * 1_000 for turn in turns for one in turn[which]], n=20) for which in (0, 1))
+    print(f"\n  {version}; {other_version}")
+    for by, found, reads in (("ours", ours, count), ("Strawberry", theirs, other_count)):
+        print(f"  {ROWS} {name + ', ' + by:<22} p50 {found[9]:>6.1f} ms   p95 {found[18]:>6.1f} ms   {reads} reads")
+    print(f"  ours / Strawberry = {ours[9] / theirs[9]:.2f}")

@@ -34,6 +34,8 @@ STREAMS_PER_VIEWER = 10
 STREAMS_LARGEST = 2_000
 # Entries or events that are read at once.
 READ_LARGEST = 500
+# Groups whose messages are made by one thread, and given to the event loop together.
+AT_ONCE = 25
 # A connection is cut once more than this waits for its slow reader.
 WAITING_BYTES = 500_000
 
@@ -231,21 +233,24 @@ class Hub:
         try:
             while after != end:
                 rows, reached = kind.between(after, end, wanted=wanted, now=timezone.now(), limit=READ_LARGEST)
-                if rows:
-                    send = partial(self._send, rows, after, reached)
-                    # All of it, before more is read: so what is sent to a stream keeps its order.
-                    list(self._pool.map(send, groups))
+                ids = kind.subjects(rows)
+                concerned = [one for one in groups if ids is None or not ids.isdisjoint(one[0].wanted)]
+                parts = [concerned[first : first + AT_ONCE] for first in range(0, len(concerned), AT_ONCE)]
+                # All of it, before more is read: so what is sent to a stream keeps its order.
+                list(self._pool.map(partial(self._send, rows, after, reached), parts))
                 after = reached
         except Exception:
             # These streams have missed updates. Their clients reconnect and resume from their cursors.
             self._loop.call_soon_threadsafe(_cut, [stream for _, streams in groups for stream in streams])
             raise
 
-    def _send(self, rows: Sequence[Any], after: Any, reached: Any, to: tuple[Group, Sequence[Stream]]) -> None:
-        group, streams = to
-        messages = _with_connection(partial(group.messages, rows, after=after, reached=reached))
-        if messages:
-            self._loop.call_soon_threadsafe(_put, streams, messages)
+    def _send(
+        self, rows: Sequence[Any], after: Any, reached: Any, groups: Sequence[tuple[Group, Sequence[Stream]]]
+    ) -> None:
+        made = _with_connection(
+            lambda: [(streams, group.messages(rows, after=after, reached=reached)) for group, streams in groups]
+        )
+        self._loop.call_soon_threadsafe(_put, made)
 
     # Credentials are checked again.
 
@@ -289,9 +294,10 @@ def _close_connection(all_at_once: threading.Barrier) -> None:
     connection.close()
 
 
-def _put(streams: Sequence[Stream], messages: Sequence[Message]) -> None:
-    for stream in streams:
-        stream.put(messages)
+def _put(made: Sequence[tuple[Sequence[Stream], Sequence[Message]]]) -> None:
+    for streams, messages in made:
+        for stream in streams:
+            stream.put(messages)
 
 
 def _cut(streams: Sequence[Stream]) -> None:

@@ -58,6 +58,9 @@ class Kind(Protocol):
     ) -> tuple[Sequence[Any], Any]:
         """Return what stands behind one place and not behind another, and the place that was reached."""
 
+    def subjects(self, rows: Sequence[Any]) -> frozenset[int] | None:
+        """Return which of the ids that are followed rows are about; None where no ids are followed."""
+
     def updates(
         self, rows: Sequence[Any], *, after: Any, reached: Any, wanted: Collection[int], context: Context
     ) -> Iterator[Update]:
@@ -115,6 +118,9 @@ class Quotes:
         self, after: Any, up_to: Any, *, wanted: Collection[int], now: datetime, limit: int
     ) -> tuple[list[following.FollowedQuote], dict[int, int]]:
         return following.quotes_followed(after, up_to, asset_ids=wanted, limit=limit)
+
+    def subjects(self, rows: Sequence[following.FollowedQuote]) -> frozenset[int] | None:
+        return frozenset(row.asset.pk for row in rows)
 
     def updates(
         self,
@@ -176,6 +182,9 @@ class AlertEvents:
     ) -> tuple[list[AlertEvent], alerts.Place]:
         events = alerts.events_between(after, up_to, since=now - 2 * OLDEST, limit=limit)
         return events, up_to if len(events) < limit else (events[-1].transaction, events[-1].pk)
+
+    def subjects(self, rows: Sequence[AlertEvent]) -> frozenset[int] | None:
+        return None if rows else frozenset()
 
     def updates(
         self, rows: Sequence[AlertEvent], *, after: Any, reached: Any, wanted: Collection[int], context: Context

@@ -104,7 +104,7 @@ from apps.market.queries.valuing import (
     prices_then,
     rate_assets,
 )
-from apps.market.queries.worth import Held, worth_changes
+from apps.market.queries.worth import Held, worth_by_day
 
 __all__ = [
     "BARS_MOST",
@@ -210,5 +210,5 @@ __all__ = [
     "watched_ids",
     "width_of",
     "with_recent_entries",
-    "worth_changes",
+    "worth_by_day",
 ]

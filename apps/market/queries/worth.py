@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import NamedTuple
 
 from django.db import connection
@@ -21,55 +22,88 @@ class Held(NamedTuple):
     quantity: Decimal
 
 
-class WorthChange(NamedTuple):
-    """By how much a group is worth more at the end of a day than at that of the day before, by its assets with a
-    known price; unknown: how many more of its assets have no known price."""
+class DayWorth(NamedTuple):
+    """Of a group on a day: worth: of its assets with a close of that day; change: by how much its other worth is more
+    than on the day before; unknown: how many more of its assets have no known price."""
 
     group: str
     day: date
     worth: Decimal
+    change: Decimal
     unknown: int
 
 
 _DAY = f"resolution = {Candle.Resolution.DAY:d}"
-# Each stretch of one quantity: its worth at its first day's price, the changes of its price, and the end of its worth.
-_CHANGES = f"""
-    SELECT "group", (day AT TIME ZONE 'UTC')::date, coalesce(sum(worth), 0)::text, coalesce(sum(unknown), 0)
-    FROM unnest(%s::text[], %s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::numeric[], %s::timestamptz[],
-            %s::numeric[])
-        AS held ("group", asset_id, since, until, quantity, newest_at, newest)
-    CROSS JOIN LATERAL (
-        SELECT greatest(date_trunc('day', at, 'UTC'), since) AS day,
-            quantity * (price - lag(price, 1, 0::numeric) OVER (ORDER BY at, is_newest)) AS worth, 0 AS unknown
-        FROM (
-            (SELECT at, close AS price, false AS is_newest FROM market_candle
-                WHERE asset_id = held.asset_id AND {_DAY} AND at <= since ORDER BY at DESC LIMIT 1)
-            UNION ALL SELECT at, close, false FROM market_candle
-                WHERE asset_id = held.asset_id AND {_DAY} AND at > since AND at < until
-            UNION ALL SELECT newest_at, newest, true WHERE newest_at < until
-        ) known
-        UNION ALL SELECT until, -quantity * (
-            SELECT price FROM (
-                (SELECT at, close AS price, false AS is_newest FROM market_candle
-                    WHERE asset_id = held.asset_id AND {_DAY} AND at < until ORDER BY at DESC LIMIT 1)
-                UNION ALL SELECT newest_at, newest, true WHERE newest_at < until
-            ) last ORDER BY at DESC, is_newest DESC LIMIT 1
-        ), 0
-        UNION ALL SELECT day, 0, change
-        FROM (
+# The closes of days are read in one pass, in the order of the disk, and summed by hashing: so the planner chooses where
+# it does not know the ids, and knows the times. What is in force on days without a close is found by the times of
+# closes, mostly from the index alone.
+_WORTH = f"""
+    WITH held AS (
+        SELECT * FROM unnest(%s::text[], %s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::numeric[],
+                %s::timestamptz[], %s::numeric[])
+            AS held ("group", asset_id, since, until, quantity, newest_at, newest)
+    ), asset AS (
+        SELECT "group", asset_id, array_agg(since ORDER BY since) AS since, array_agg(until ORDER BY since) AS until,
+            array_agg(quantity ORDER BY since) AS quantity
+        FROM held GROUP BY 1, 2
+    ), change AS (
+        -- A close that is in force on days without one of their own: until the next one.
+        SELECT "group", edge.day, edge.sign * quantity * close AS worth, 0 AS unknown
+        FROM held
+        CROSS JOIN LATERAL (
+            SELECT at, greatest(at + interval '24 hours', since) AS begins,
+                coalesce(lead(at) OVER (ORDER BY at), until) AS ends
+            FROM (
+                (SELECT at FROM market_candle
+                    WHERE asset_id = held.asset_id AND {_DAY} AND at < since ORDER BY at DESC LIMIT 1)
+                UNION ALL SELECT at FROM market_candle
+                    WHERE asset_id = held.asset_id AND {_DAY} AND at >= since AND at < until
+            ) known
+        ) gap
+        CROSS JOIN LATERAL (
+            SELECT close FROM market_candle WHERE asset_id = held.asset_id AND {_DAY} AND at = gap.at
+        ) candle
+        CROSS JOIN LATERAL (VALUES (begins, 1), (ends, -1)) edge (day, sign)
+        WHERE begins < ends
+        -- The newest price, in place of the close before it: until the next close.
+        UNION ALL SELECT "group", edge.day, edge.sign * quantity * (newest - coalesce((
+            SELECT close FROM market_candle
+            WHERE asset_id = held.asset_id AND {_DAY} AND at <= newest_at ORDER BY at DESC LIMIT 1
+        ), 0)), 0
+        FROM held
+        CROSS JOIN LATERAL (
+            SELECT greatest(date_trunc('day', newest_at, 'UTC'), since) AS begins, least((
+                SELECT at FROM market_candle
+                WHERE asset_id = held.asset_id AND {_DAY} AND at > newest_at ORDER BY at LIMIT 1
+            ), until) AS ends
+        ) newer
+        CROSS JOIN LATERAL (VALUES (begins, 1), (ends, -1)) edge (day, sign)
+        WHERE newest_at < until AND begins < ends
+        -- Days before the first price.
+        UNION ALL SELECT "group", edge.day, 0, edge.sign
+        FROM held
+        CROSS JOIN LATERAL (
             SELECT least(date_trunc('day', newest_at, 'UTC'), (
                 SELECT at FROM market_candle WHERE asset_id = held.asset_id AND {_DAY} ORDER BY at LIMIT 1
             ), until) AS begins
-        ) first, LATERAL (VALUES (since, 1), (least(coalesce(begins, until), until), -1)) edge (day, change)
-        WHERE coalesce(begins, until) > since
-    ) change
+        ) first
+        CROSS JOIN LATERAL (VALUES (since, 1), (begins, -1)) edge (day, sign)
+        WHERE since < begins
+    )
+    SELECT "group", at AT TIME ZONE 'UTC', sum(quantity[place] * close)::text, '0', 0
+    FROM (SELECT * FROM market_candle JOIN asset USING (asset_id)) valued
+    CROSS JOIN LATERAL (SELECT width_bucket(at, since) AS place) one
+    WHERE {_DAY} AND asset_id = ANY (ARRAY(SELECT asset_id FROM held))
+        AND at >= %s::timestamptz AND at < %s::timestamptz AND place > 0 AND at < until[place]
     GROUP BY 1, 2
-    ORDER BY 2, 1"""  # noqa: S608 (names of our own)
+    UNION ALL
+    SELECT "group", day AT TIME ZONE 'UTC', '0', sum(worth)::text, sum(unknown) FROM change GROUP BY 1, 2"""  # noqa: S608 (names of our own)
 
 
-def worth_changes(held: Sequence[Held], *, newest: Mapping[int, tuple[datetime, Decimal]]) -> list[WorthChange]:
-    """Return by how much the worth of these quantities changes from day to day, at the closes of days, which are in
-    force until the next one; oldest first, and the end of each stretch too. One statement. PostgreSQL only.
+def worth_by_day(held: Sequence[Held], *, newest: Mapping[int, tuple[datetime, Decimal]]) -> list[DayWorth]:
+    """Return what these quantities are worth on days, at the closes of days, each of which is in force until the next
+    one; oldest first, up to the end of each stretch. A day of a group may come twice: the rows are to be added. One
+    statement. PostgreSQL only.
 
     newest: asset id -> (time, price) that is in force from then on. No asset has a split.
     """
@@ -77,5 +111,11 @@ def worth_changes(held: Sequence[Held], *, newest: Mapping[int, tuple[datetime, 
         return []
     rows = [(*one, *newest.get(one.asset_id, (None, None))) for one in held]
     with connection.cursor() as cursor:
-        cursor.execute(_CHANGES, [list(column) for column in zip(*rows, strict=True)])
-        return [WorthChange(group, day, Decimal(worth), unknown) for group, day, worth, unknown in cursor.fetchall()]
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        first, last = min(one.since for one in held), max(one.until for one in held)
+        cursor.execute(_WORTH, [*columns, first, last])
+        found = [
+            DayWorth(group, at.date(), Decimal(worth), Decimal(change), unknown)
+            for group, at, worth, change, unknown in cursor.fetchall()
+        ]
+    return sorted(found, key=attrgetter("day"))

@@ -1,9 +1,11 @@
-"""The process of Strawberry: it answers one line on its standard output for each line on its standard input.
+"""A process that serves the API, ours or Strawberry's: it answers one line on its standard output for each line on its
+standard input.
 
 A line in is {"query", "variables", "warm", "runs"}; a line out {"answer", "statements", "seconds": [...]}. The first
-line out is the version. Started with the id of the user who asks.
+line out is the version. Started with the library that serves, and the id of the user who asks.
 """
 
+import gc
 import json
 import logging
 import sys
@@ -17,22 +19,32 @@ from django.conf import settings
 APPS = ("accounts", "market", "sources", "rules", "backtests", "alerts", "notify", "portfolios")
 
 
-def main(user_id: str) -> None:
-    others = [one for one in settings.INSTALLED_APPS if not one.startswith("apps.")]
-    settings.INSTALLED_APPS = [*others, *(f"apps.{one}" for one in APPS)]
-    settings.ROOT_URLCONF = "tests.benchmarks.strawberry.schema"
+def main(library: str, user_id: str) -> None:
+    if library == "strawberry-graphql":
+        others = [one for one in settings.INSTALLED_APPS if not one.startswith("apps.")]
+        settings.INSTALLED_APPS = [*others, *(f"apps.{one}" for one in APPS)]
+        settings.ROOT_URLCONF = "tests.benchmarks.strawberry.schema"
+    else:
+        # Strawberry's view counts no requests.
+        settings.GRAPHQL_REQUESTS_PER_MINUTE = dict.fromkeys(settings.GRAPHQL_REQUESTS_PER_MINUTE, 0)
+        settings.GRAPHQL_REQUESTS_AT_ONCE = dict.fromkeys(settings.GRAPHQL_REQUESTS_AT_ONCE, 0)
     settings.DEBUG = False
     django.setup()
     from django.contrib.auth import get_user_model
     from django.db import connection
     from django.test import Client
     from django.test.utils import CaptureQueriesContext
+    from django.urls import get_resolver
 
     # Its lines go to standard output too.
     logging.disable()
     client = Client(SERVER_NAME="127.0.0.1")
     client.force_login(get_user_model().objects.get(pk=user_id))
-    print(f"Strawberry {version('strawberry-graphql')}, graphql-core {version('graphql-core')}", flush=True)
+    print(f"{library} {version(library)}, graphql-core {version('graphql-core')}", flush=True)
+    # As fintech.wsgi does.
+    _ = get_resolver().url_patterns
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         asked = json.loads(line)
         body = json.dumps({"query": asked["query"], "variables": asked["variables"]})
@@ -54,4 +66,4 @@ def main(user_id: str) -> None:
         print(json.dumps({"answer": answer, "statements": count, "seconds": seconds}), flush=True)
 
 
-main(sys.argv[1])
+main(*sys.argv[1:])
