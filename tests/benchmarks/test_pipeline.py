@@ -50,7 +50,6 @@ CONDITIONS = [
 pytestmark = [
     pytest.mark.benchmark,
     pytest.mark.servers,
-    pytest.mark.xdist_group("broker"),
     pytest.mark.django_db(transaction=True),
 ]
 

@@ -25,7 +25,6 @@ CONDITIONS = [{"kind": "rises", "percent": "10", "window": "5m"}, builders.above
 pytestmark = [
     pytest.mark.benchmark,
     pytest.mark.servers,
-    pytest.mark.xdist_group("broker"),
     pytest.mark.django_db(transaction=True),
 ]
 
