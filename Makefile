@@ -14,7 +14,7 @@ EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env up down backup restore compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter strawberry dev monitor flower check test coverage faults bench lint lock release clean
+.PHONY: help env up down backup restore image-digests compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter strawberry dev monitor flower check test coverage faults bench lint lock release clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -37,6 +37,9 @@ backup: ## Write the containers' database, and .env encrypted by BACKUP_PASSPHRA
 
 restore: ## Put a backup in the place of the containers' database; nothing is sent before make up: make restore FILE=…
 	@$(PYTHON) compose/backup.py restore "$(FILE)"
+
+image-digests: ## Write the digest of each image of others beside its tag, as the registries have it now
+	@$(PYTHON) compose/digests.py
 
 compose-test: venv-dev ## Build the image and try the containers: sign in, kill each, compare; needs a Docker engine
 	@tests/compose/run.sh $(ARGS)
