@@ -14,7 +14,7 @@ EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env up down backup restore compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter strawberry dev monitor flower check test coverage faults bench lint lock release clean
+.PHONY: help env up down backup restore image-digests compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter strawberry dev monitor flower check test test-on coverage faults bench lint lock release clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -37,6 +37,9 @@ backup: ## Write the containers' database, and .env encrypted by BACKUP_PASSPHRA
 
 restore: ## Put a backup in the place of the containers' database; nothing is sent before make up: make restore FILE=…
 	@$(PYTHON) compose/backup.py restore "$(FILE)"
+
+image-digests: ## Write the digest of each image of others beside its tag, as the registries have it now
+	@$(PYTHON) compose/digests.py
 
 compose-test: venv-dev ## Build the image and try the containers: sign in, kill each, compare; needs a Docker engine
 	@tests/compose/run.sh $(ARGS)
@@ -77,7 +80,11 @@ check: lint ## Lint, and run most of the tests that need no server, on SQLite; s
 test: services browser monitoring prometheus-versions venv-product strawberry ## Run all tests, those of the embedded run on SQLite too; some of them: make test ARGS="tests/api -k order"
 	@$(if $(ARGS),,echo "test: without servers (SQLite)" && $(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" tests/market tests/sources tests/rules tests/backtests tests/alerts tests/notify tests/golden $(EMBEDDED_COVERAGE))
 	@echo "test: on PostgreSQL, RabbitMQ and Redis"
-	@. compose/test.env && .venv/bin/pytest -n 2 $(COVERAGE) $(ARGS)
+	@. compose/test.env && .venv/bin/pytest -n 3 $(COVERAGE) $(ARGS)
+
+test-on: ## Run the tests of the last commit on another Python, in a checkout of its own: make test-on PYTHON=python3.13
+	@rm -rf var/checkout && git clone --quiet . var/checkout
+	@$(MAKE) --no-print-directory -C var/checkout test
 
 coverage: venv-dev ## Run all tests and report which lines they reach; takes twice as long
 	@.venv/bin/coverage erase

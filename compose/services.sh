@@ -14,7 +14,8 @@ fi
 python=.venv/bin/python
 script=services
 . compose/debian.sh
-vhosts=(fintech fintech_test)
+# The last four are those of the processes of pytest-xdist, by their names.
+vhosts=(fintech fintech_test fintech_test_gw{0..3})
 
 # RabbitMQ is told by the environment: nothing in /etc is touched. Exported here since its package may start it too.
 # The node has a name of its own, because the machine's name may resolve to an address on which it does not listen.

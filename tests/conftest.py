@@ -27,12 +27,29 @@ hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatabl
 
 def pytest_configure(config):
     """Make users in no time: the real hash takes a third of a second on purpose. And give each process of pytest-xdist
-    a Redis database of its own, as pytest-django gives it a database."""
+    a Redis database and a vhost of RabbitMQ of its own, as pytest-django gives it a database."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     _find_static_files_once()
-    if hasattr(config, "workerinput") and settings.REDIS_URL:
+    if hasattr(config, "workerinput"):
+        _have_own_servers(config.workerinput["workerid"])
+
+
+def _have_own_servers(worker):
+    if settings.REDIS_URL:
         url, _, database = settings.REDIS_URL.rpartition("/")
-        settings.REDIS_URL = f"{url}/{int(database) - int(config.workerinput['workerid'].removeprefix('gw'))}"
+        settings.REDIS_URL = f"{url}/{int(database) - int(worker.removeprefix('gw'))}"
+    if settings.CELERY_BROKER_URL.startswith("amqp"):
+        # compose/services.sh makes the vhosts. Celery reads the variable before its setting.
+        settings.CELERY_BROKER_URL += f"_{worker}"
+        os.environ["CELERY_BROKER_URL"] = settings.CELERY_BROKER_URL
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Let one process of pytest-xdist run all tests that share a module's rows: each other would make them again."""
+    for item in items:
+        if "module_rows" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
 
 
 def pytest_collection_finish():

@@ -47,6 +47,7 @@ class Code(StrEnum):
     NO_PARTITION = "no_partition"
     DISK_FULL = "disk_full"
     CANARY_MISSED = "canary_missed"
+    REPLICA_NOT_READ = "replica_not_read"
     # Of a feed.
     PAUSED = "paused"
     NO_SOURCE = "no_source"

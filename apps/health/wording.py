@@ -79,6 +79,10 @@ _WORDS: Mapping[Code, Callable[[str, Mapping[str, Any]], Words]] = {
         "no alert of the canary has reached its inbox since {since}",
         "Check that analyzers and notifiers run, and their logs; docs/operations.md says what the canary is.",
     ),
+    Code.REPLICA_NOT_READ: _fixed(
+        "the replica of the database {why}, so candles, history and logs are read from the primary",
+        "Check the server that DATABASE_REPLICA_URL names, and its replication.",
+    ),
     Code.PAUSED: _fixed("the feed is paused", "Resume it on its page."),
     Code.NO_SOURCE: _fixed("the feed has no source", "Add a provider on the feed's page."),
     Code.NO_FEED_ASSET: _fixed(

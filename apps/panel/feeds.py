@@ -39,6 +39,7 @@ from apps.panel.kit.pages import (
     JSONObjectField,
     PageAdmin,
     ReadOnlyAdmin,
+    ReplicaList,
     ShortText,
     Table,
     page_link,
@@ -392,7 +393,7 @@ class SwitchedFilter(admin.SimpleListFilter):
 
 
 @admin.register(FeedEntry)
-class FeedEntryAdmin(ReadOnlyAdmin):
+class FeedEntryAdmin(ReplicaList, ReadOnlyAdmin):
     """The feeds' logs, newest entry first."""
 
     empty_text = "No entries yet. They come once a feed is enabled and the workers run."

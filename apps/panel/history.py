@@ -10,7 +10,7 @@ from unfold.paginator import InfinitePaginator
 
 from apps.market.queries import assets_seen_by
 from apps.panel.kit.owned import OwnedRows, state_label
-from apps.panel.kit.pages import ReadOnlyAdmin
+from apps.panel.kit.pages import ReadOnlyAdmin, ReplicaList
 from apps.rules.domain import describe_reason
 from apps.rules.models import Transition
 from apps.rules.queries import rules_ever_seen_by
@@ -39,7 +39,7 @@ class SteppedAssetFilter(admin.RelatedFieldListFilter):
 
 
 @admin.register(Transition)
-class TransitionAdmin(OwnedRows, ReadOnlyAdmin):
+class TransitionAdmin(ReplicaList, OwnedRows, ReadOnlyAdmin):
     """The steps of the reader's rules, newest first. Who may see rules may see these."""
 
     owner_lookup = "rule__owner"

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -39,6 +40,7 @@ from apps.market.queries import (
     watched_ids,
     width_of,
 )
+from apps.replica import from_replica
 from apps.rules.domain import describe_rule, describe_state_reason
 from apps.rules.engine.conditions import levels_of
 from apps.rules.engine.rule import RuleSpec
@@ -89,7 +91,10 @@ def asset_quotes(request: HttpRequest, name: str) -> HttpResponse:
     """Give the quotes of the period as CSV, which imports and backtests read; of too many the newest."""
     asset = _asset_of(request, name)
     since, until = _period_of(asset, _chosen(request))
-    rows = newest_quotes_between(asset.pk, since=since, until=until, limit=QUOTES_GIVEN) if since and until else []
+    rows = []
+    if since and until:
+        read = partial(newest_quotes_between, asset.pk, since=since, until=until, limit=QUOTES_GIVEN)
+        rows = from_replica(read)
     given = (
         (f"{at.isoformat()}", asset.symbol, format_plain(price), "" if volume is None else format_plain(volume))
         for at, price, volume in rows
@@ -204,7 +209,7 @@ def _other(request: HttpRequest, name: str, asset: Asset) -> Asset | None:
 def _bars(asset: Asset, since: datetime | None, until: datetime | None) -> list[Bar]:
     if since is None or until is None:
         return []
-    return bars_of(asset.pk, since=since, until=until, width=width_of(until - since))
+    return from_replica(partial(bars_of, asset.pk, since=since, until=until, width=width_of(until - since)))
 
 
 def _age(asset: Asset, held: HeldPrice | None, now: datetime) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -17,6 +17,7 @@ from apps.health.queries import asset_healths
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset
 from apps.market.queries import latest_prices, sparklines, variations_over, watched_ids
+from apps.replica import from_replica
 from apps.wording import format_number, format_percent, round_number
 
 # Of a sparkline, in its own units.
@@ -85,7 +86,8 @@ def market_rows(assets: Sequence[Asset], *, user: Any, now: datetime) -> list[Ma
     ids = [asset.pk for asset in assets]
     prices = latest_prices(ids, now=now)
     changes = changes_24h({pk: price for pk, (_, price) in prices.items()})
-    healths, lines, watched = asset_healths(ids, now=now), sparklines(ids), watched_ids(user)
+    healths, watched = asset_healths(ids, now=now), watched_ids(user)
+    lines = from_replica(partial(sparklines, ids))
     rows = []
     for asset in assets:
         at, price = prices.get(asset.pk, (None, None))

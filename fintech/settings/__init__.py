@@ -20,12 +20,17 @@ STREAM_URL = env.url("STREAM_URL", schemes={"http", "https"}, optional=True, bar
 CELERY_BROKER_URL = env.url("CELERY_BROKER_URL", schemes={"amqp", "amqps", "memory"})
 REDIS_URL = env.url("REDIS_URL", schemes={"redis", "rediss"}, optional=True)
 DATABASES = {"default": env.database("DATABASE_URL", default_file=VAR_DIR / "fintech.sqlite3")}
+replica = env.replica("DATABASE_REPLICA_URL", primary=DATABASES["default"])
+if replica is not None:
+    # A run of tests makes no database there.
+    DATABASES["replica"] = replica | {"TEST": {"MIRROR": "default"}}
+    DATABASE_ROUTERS = ["apps.replica.Router"]
 
 ON_SQLITE = DATABASES["default"]["ENGINE"].endswith("sqlite3")
 EMBEDDED = ON_SQLITE and CELERY_BROKER_URL.startswith("memory:")
 SECRET_KEY = env.secret_key("DJANGO_SECRET_KEY", debug=DEBUG, embedded=EMBEDDED, folder=VAR_DIR)
 if not DEBUG:
-    for name in ("DATABASE_URL", "CELERY_BROKER_URL", "REDIS_URL"):
+    for name in ("DATABASE_URL", "DATABASE_REPLICA_URL", "CELERY_BROKER_URL", "REDIS_URL"):
         env.refuse_well_known_passwords(name)
 
 ALLOWED_HOSTS = [*env.site_hosts("DJANGO_ALLOWED_HOSTS", debug=DEBUG), urlsplit(SITE_URL).hostname]
@@ -77,7 +82,7 @@ if ON_SQLITE:
         "TEST": {"NAME": ":memory:"},
     }
 else:
-    DATABASES["default"] |= {
+    postgresql = {
         # Django's own, which counts and times statements.
         "ENGINE": "django_prometheus.db.backends.postgresql",
         "CONN_MAX_AGE": None,
@@ -95,6 +100,12 @@ else:
             "-c jit=off",
         },
     }
+    for database in DATABASES.values():
+        database.update(postgresql, OPTIONS=dict(postgresql["OPTIONS"]))
+    if replica is not None:
+        # One that vanishes is noticed sooner, since the primary can be read instead.
+        network = {"keepalives_idle": 4, "keepalives_interval": 2, "keepalives_count": 2, "tcp_user_timeout": 8_000}
+        DATABASES["replica"]["OPTIONS"] |= network
 
 # The market. What is not an environment variable here is a decision, not a knob.
 ANALYSIS_SHARDS = env.integer("ANALYSIS_SHARDS", lowest=1, highest=64)

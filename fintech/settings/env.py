@@ -5,6 +5,7 @@ import re
 import secrets
 import sys
 from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
     ),
     "COINCAP_API_KEY": ("", "key of the CoinCap v3 API; feeds that use it fail with the reason no_key without it"),
     "COINGECKO_API_KEY": ("", "key of a CoinGecko demo account; without one it is asked as anybody may"),
+    "DATABASE_REPLICA_URL": (
+        "",
+        "postgres://user:password@host:5432/name of a streaming replica, from which candles, history and logs are "
+        "read; empty: there is none",
+    ),
     "DATABASE_URL": ("", "postgres://user:password@host:5432/name; empty is a SQLite file in VAR_DIR"),
     "DJANGO_ALLOWED_HOSTS": (
         "localhost,127.0.0.1",
@@ -339,20 +345,30 @@ def _with_ascii_host(value: str) -> str:
 
 def database(name: str, *, default_file: Path) -> dict[str, Any]:
     """Return Django's connection settings for a postgres:// or sqlite:// URL."""
-
-    def parse(value: str) -> dict[str, Any]:
-        if urlsplit(value).scheme not in {"postgres", "postgresql", "sqlite"}:
-            raise ValueError
-        settings = dict(environ.Env.db_url_config(value))
-        settings["HOST"] = ascii_host(settings["HOST"] or "")
-        # In memory, every connection would have an empty database of its own.
-        if settings["NAME"] in ("", ":memory:"):
-            raise ValueError
-        return settings
-
     if not text(name):
-        return parse(f"sqlite:///{default_file.resolve()}")
+        return _connection(f"sqlite:///{default_file.resolve()}", schemes={"sqlite"})
+    parse = partial(_connection, schemes={"postgres", "postgresql", "sqlite"})
     return read(name, parse, "a URL starting with postgres:// or sqlite://")
+
+
+def replica(name: str, *, primary: dict[str, Any]) -> dict[str, Any] | None:
+    """Return Django's connection settings for a postgres:// URL of a replica; None where there is none."""
+    if not text(name):
+        return None
+    if primary["ENGINE"].endswith("sqlite3"):
+        return refuse(name, "is set, and DATABASE_URL names no PostgreSQL")
+    return read(name, partial(_connection, schemes={"postgres", "postgresql"}), "a URL starting with postgres://")
+
+
+def _connection(value: str, *, schemes: set[str]) -> dict[str, Any]:
+    if urlsplit(value).scheme not in schemes:
+        raise ValueError
+    settings = dict(environ.Env.db_url_config(value))
+    settings["HOST"] = ascii_host(settings["HOST"] or "")
+    # In memory, every connection would have an empty database of its own.
+    if settings["NAME"] in ("", ":memory:"):
+        raise ValueError
+    return settings
 
 
 def email(name: str) -> dict[str, Any]:

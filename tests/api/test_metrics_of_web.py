@@ -13,7 +13,6 @@ REQUESTS = 40
 
 
 @pytest.mark.servers
-@pytest.mark.xdist_group("broker")
 @pytest.mark.django_db(transaction=True)
 def test_each_request_is_counted_once_by_several_processes(tmp_path):
     _, secret = create_token(owner=make_operator("grace", "api.read_metrics"), name="prometheus", scope="metrics")

@@ -1,7 +1,8 @@
 """Quotes per second through everything that is real, beside bare COPY and beside one task per quote with the ORM.
 
 At full size 10 000 assets in 10 feeds, batches of 1 000, 10 rules each (3 windows), on PostgreSQL, RabbitMQ and Redis.
-One run, ratios.
+One run, ratios. With one analyzer and with two: what each process and PostgreSQL use of the processors for a quote, and
+how many quotes a second a core of each can do at most. RabbitMQ and Redis are not counted, which may serve others too.
 """
 
 import csv
@@ -26,6 +27,7 @@ from tests.benchmarks.sizes import PIPELINE_ASSETS_PER_FEED as ASSETS_PER_FEED
 from tests.benchmarks.sizes import PIPELINE_FEEDS as FEEDS
 from tests.benchmarks.sizes import PIPELINE_STEPS as STEPS
 from tests.benchmarks.sizes import PIPELINE_WARM_UP as WARM_UP
+from tests.benchmarks.timing import database_seconds, processor_seconds
 from tests.rig import rig, wait_until
 
 # A slot that lies back is moved to the present, and each slot is to give one step of the recording: so all of them lie
@@ -48,7 +50,6 @@ CONDITIONS = [
 pytestmark = [
     pytest.mark.benchmark,
     pytest.mark.servers,
-    pytest.mark.xdist_group("broker"),
     pytest.mark.django_db(transaction=True),
 ]
 
@@ -70,7 +71,9 @@ def drained() -> bool:
     return not EvaluationCursor.objects.exclude(seq=F("feed__head__seq")).exists()
 
 
-def test_quotes_through_the_whole_pipeline(tmp_path):
+@pytest.mark.parametrize("analyzers", [1, 2])
+def test_quotes_through_the_whole_pipeline(tmp_path, settings, analyzers):
+    settings.ANALYSIS_SHARDS = analyzers
     owner = builders.make_owner()
     first_slot = slot_of(at=timezone.now() + AHEAD, interval_seconds=1)
     feeds = []
@@ -86,9 +89,16 @@ def test_quotes_through_the_whole_pipeline(tmp_path):
         for feed in feeds:
             for index, condition in enumerate(CONDITIONS):
                 builders.make_rule(owner, name=f"{feed.name} {index}", assets={"feed": feed.name}, condition=condition)
-    with rig(tmp_path) as processes:
-        processes.worker("assets-tasks", "notifications", name="watcher", concurrency=2)
-        processes.worker("analysis.0", name="analyzer")
+    with rig(tmp_path, ANALYSIS_SHARDS=str(analyzers)) as processes:
+        workers = {"watcher": processes.worker("assets-tasks", "notifications", name="watcher", concurrency=2)}
+        for shard in range(analyzers):
+            workers[f"analyzer{shard}"] = processes.worker(f"analysis.{shard}", name=f"analyzer{shard}")
+
+        def used():
+            return {name: processor_seconds([one.pid]) for name, one in workers.items()} | {
+                "PostgreSQL": database_seconds()
+            }
+
         for feed in feeds:
             flow.start_chain(Due(feed.pk, first_slot, builders.TRACE))
         wait_until(
@@ -96,15 +106,31 @@ def test_quotes_through_the_whole_pipeline(tmp_path):
         )
         send_slots(feeds, slots_after(first_slot, range(1, WARM_UP)))
 
-        began = time.monotonic()
+        before, began = used(), time.monotonic()
         send_slots(feeds, slots_after(first_slot, range(WARM_UP, STEPS + WARM_UP)))
-        seconds = time.monotonic() - began
+        seconds, after = time.monotonic() - began, used()
     measured = FeedEntry.objects.filter(slot__gte=first_slot + timedelta(seconds=WARM_UP))
     quotes = sum(measured.values_list("accepted", flat=True))
     assert quotes == FEEDS * ASSETS_PER_FEED * STEPS
+    assert {feed.pk % analyzers for feed in feeds} == set(range(analyzers))
     pipeline = quotes / seconds
+    # Of each analyzer, for a quote of its own shard.
+    own = {
+        f"analyzer{shard}": sum(feed.pk % analyzers == shard for feed in feeds) / FEEDS for shard in range(analyzers)
+    }
+    each = {name: (after[name] - before[name]) / quotes * 1e6 for name in before}
+    print(f"\n  {analyzers} analyzer{'s' * (analyzers > 1)}")
+    print(f"  pipeline            {pipeline:>10,.0f} quotes/s   ({quotes:,} quotes in {seconds:.1f} s)")
+    whole = sum(each.values())
+    print(f"  processor time      {whole:>10,.1f} us a quote   = {whole * pipeline / 1e6:.0%} of a core")
+    for name, microseconds in each.items():
+        a_quote = microseconds / own.get(name, 1)
+        print(
+            f"    {name:<18}{a_quote:>10,.1f} us a quote   a core does {1e6 / max(a_quote, 0.01):,.0f} quotes/s at most"
+        )
+    if analyzers > 1:
+        return
     copied = copy_rate(measured)
-    print(f"\n  pipeline            {pipeline:>10,.0f} quotes/s   ({quotes:,} quotes in {seconds:.1f} s)")
     print(f"  bare COPY           {copied:>10,.0f} quotes/s   pipeline / COPY = 1/{copied / pipeline:.1f}")
     one_by_one = per_quote.rate(tmp_path)
     print(f"  one task per quote  {one_by_one:>10,.0f} quotes/s   pipeline / that = {pipeline / one_by_one:.0f} x")

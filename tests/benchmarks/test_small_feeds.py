@@ -8,7 +8,7 @@ import time
 
 import pytest
 from celery import current_app
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from apps.market.models import Asset, FeedEntry
@@ -17,7 +17,7 @@ from tests import builders
 from tests.benchmarks.sizes import SMALL_FEEDS as FEEDS
 from tests.benchmarks.sizes import SMALL_FEEDS_ASSETS as ASSETS
 from tests.benchmarks.sizes import SMALL_FEEDS_SLOTS as SLOTS
-from tests.benchmarks.timing import processor_seconds
+from tests.benchmarks.timing import database_seconds, processor_seconds
 from tests.rig import queue_lengths, rig, wait_until
 
 CONDITIONS = [{"kind": "rises", "percent": "10", "window": "5m"}, builders.above(10**11)]
@@ -25,7 +25,6 @@ CONDITIONS = [{"kind": "rises", "percent": "10", "window": "5m"}, builders.above
 pytestmark = [
     pytest.mark.benchmark,
     pytest.mark.servers,
-    pytest.mark.xdist_group("broker"),
     pytest.mark.django_db(transaction=True),
 ]
 
@@ -39,15 +38,6 @@ def make_feeds():
             Asset.objects.bulk_create(Asset(symbol=f"S{number}A{one}", feed=feed) for one in range(ASSETS))
             for index, condition in enumerate(CONDITIONS):
                 builders.make_rule(owner, name=f"{name} {index}", assets={"feed": name}, condition=condition)
-
-
-def backends():
-    """Return the process ids of what works on this database, but for this process's own."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        return [pid for (pid,) in cursor.fetchall()]
 
 
 def evaluated():
@@ -70,7 +60,7 @@ def test_a_slot_of_a_small_feed(tmp_path):
 
         def used():
             groups = [processor_seconds([one.pid]) for one in (watcher, analyzer, beat)]
-            return [*groups, processor_seconds(processes=backends())]
+            return [*groups, database_seconds()]
 
         before, began, since = used(), time.monotonic(), timezone.now()
         wait_until(lambda: evaluated().filter(received_at__gte=since).count() >= FEEDS * SLOTS, timeout_seconds=600)

@@ -22,7 +22,6 @@ from tests.rig import rig, wait_until
 pytestmark = [
     pytest.mark.benchmark,
     pytest.mark.servers,
-    pytest.mark.xdist_group("broker"),
     pytest.mark.django_db(transaction=True),
 ]
 

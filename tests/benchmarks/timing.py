@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from django.db import connection
+
 
 def milliseconds(work, *, runs: int) -> float:
     """Return how long one run takes, over so many."""
@@ -26,3 +28,13 @@ def processor_seconds(groups: Iterable[int] = (), *, processes: Iterable[int] = 
             if int(folder.name) in single or int(fields[2]) in leaders:
                 ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def database_seconds() -> float:
+    """Return the processor time that PostgreSQL has used for what works on this database, but for this process's own
+    connection; 0 where it runs elsewhere."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return processor_seconds(processes=[pid for (pid,) in cursor.fetchall()])

@@ -32,12 +32,16 @@ mapfile -t images < <(
 for image in "${images[@]}"; do
   docker image inspect "$image" >/dev/null 2>&1 || [ -n "${is_alone:-}" ] || docker pull -q "$image" >>"$log" 2>&1 || is_alone=1
 done
+if [ -n "${is_alone:-}" ] && [[ "${images[*]}" == *@sha256:* ]]; then
+  say "left out: no registry of images is reached, and stand-ins have other digests than the files ask for"
+  exit 0
+fi
 if [ -n "${is_alone:-}" ]; then
   say "no registry of images is reached: building stand-ins ..."
   "$here/stand-ins/images" "${images[@]}" 2>>"$log"
 fi
 # Also where the stand-ins of an earlier run are there: what has none is missing.
-docker image inspect grafana/grafana:13.2.3 >/dev/null 2>&1 || export COMPOSE_TEST_STAND_INS=1
+docker image inspect "$(printf '%s\n' "${images[@]}" | grep ^grafana/grafana:)" >/dev/null 2>&1 || export COMPOSE_TEST_STAND_INS=1
 say "building our images ..."
 export DOCKER_BUILDKIT=0
 docker build -q --network host -f compose/Dockerfile -t fake-fintech-oss:local . >>"$log" 2>&1 ||

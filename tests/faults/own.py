@@ -164,29 +164,20 @@ class Broker(Server):
             self._epmd.wait()
 
 
-class Database(Server):
-    """A PostgreSQL cluster with a copy of the test's database, empty as that is."""
+class Postgres(Server):
+    """A PostgreSQL cluster."""
 
     user = "postgres"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._programs = max(POSTGRES.glob("*/bin"), key=lambda path: int(path.parent.name))
-        initdb = [
-            str(self._programs / "initdb"),
-            "-D",
-            str(folder / "data"),
-            "-U",
-            "fintech",
-            "-A",
-            "trust",
-            "-N",
-            "-E",
-            "UTF8",
-            # Small ones, so that a small disk has room for some.
-            "--wal-segsize=1",
-        ]
-        assert self.run(*initdb).wait() == 0, self.log()
+
+    def make(self, program: str, *arguments: str) -> None:
+        """Make its files by one of PostgreSQL's programs."""
+        assert self.run(str(self._programs / program), "-D", str(self.folder / "data"), *arguments).wait() == 0, (
+            self.log()
+        )
 
     def command(self) -> list[str]:
         options = {
@@ -212,6 +203,15 @@ class Database(Server):
         name = name or connection.settings_dict["NAME"]
         return psycopg.connect(host="127.0.0.1", port=self.port, user="fintech", dbname=name, autocommit=True)
 
+
+class Database(Postgres):
+    """A PostgreSQL cluster with a copy of the test's database, empty as that is."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        # Small segments, so that a small disk has room for some.
+        self.make("initdb", "-U", "fintech", "-A", "trust", "-N", "-E", "UTF8", "--wal-segsize=1")
+
     def copy(self, original: Mapping[str, Any]) -> None:
         """Copy the test's database into the cluster."""
         with self.connect("postgres") as admin:
@@ -235,6 +235,15 @@ class Database(Server):
         super().start()
         # Django's own connection to the one before is dead.
         connection.close()
+
+
+class Replica(Postgres):
+    """A cluster that follows a database by streaming replication."""
+
+    def __init__(self, folder: Path, *, of: Database) -> None:
+        super().__init__(folder)
+        place = ("-h", "127.0.0.1", "-p", str(of.port), "-U", "fintech")
+        self.make("pg_basebackup", *place, "-R", "-X", "stream", "-c", "fast")
 
 
 class Redis(Server):
@@ -313,6 +322,19 @@ def _database(folder: Path) -> Iterator[Database]:
         connection.close()
         connection.settings_dict.update(before)
         database.end(signal.SIGQUIT)
+
+
+@contextmanager
+def own_replica(database: Database) -> Iterator[Replica]:
+    """Give a replica of a server that `own_servers` gave."""
+    folder = database.folder.with_name("replica")
+    folder.mkdir()
+    replica = Replica(folder, of=database)
+    try:
+        replica.start()
+        yield replica
+    finally:
+        replica.end(signal.SIGQUIT)
 
 
 @contextmanager

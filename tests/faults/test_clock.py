@@ -12,8 +12,7 @@ from apps.market.models import FeedEntry
 from tests import builders
 from tests.rig import rig, wait_until
 
-# One set of queues: one process of pytest-xdist runs all tests on them.
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.servers, pytest.mark.django_db(transaction=True)]
 
 LIBRARY = Path(libfaketime.__file__).parent / "vendor/libfaketime/src/libfaketime.so.1"
 SILENT_AT_MOST_SECONDS = 90

@@ -7,8 +7,7 @@ import pytest
 from tests.faults import world
 from tests.faults.matrix import FAULTS, run_fault
 
-# One set of queues: one process of pytest-xdist runs all tests on them.
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.servers, pytest.mark.django_db(transaction=True)]
 
 SEEDS = int(os.environ.get("FAULT_SEEDS") or 0)
 SIZE = world.FULL if SEEDS and os.environ.get("FAULT_SIZE") != "quick" else world.QUICK

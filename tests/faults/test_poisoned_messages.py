@@ -8,8 +8,7 @@ from celery import current_app
 from apps.pipeline.queues import FETCHES, TICKS, other_queues, work_queues
 from tests.rig import dead_letters, queue_lengths, rig, wait_until
 
-# One set of queues: one process of pytest-xdist runs all tests on them.
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.servers, pytest.mark.django_db(transaction=True)]
 
 
 def test_a_task_that_kills_its_worker_is_dead_lettered_after_five_deliveries_more(tmp_path):

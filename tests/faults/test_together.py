@@ -18,7 +18,7 @@ from tests import builders
 from tests.faults import failpoints
 from tests.rig import dead_letters, queue_lengths, rig, wait_until
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.servers, pytest.mark.django_db(transaction=True)]
 
 FEEDS, SYMBOLS = 12, "ABC"
 MINUTE = timedelta(minutes=1)

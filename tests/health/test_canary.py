@@ -227,7 +227,7 @@ def watched():
 
 def shown_in_lists(client):
     """Return what the first pages say, the keys that each list of the admin has, and what the API's fields answer."""
-    found = {address: said(ask(client, "get", address), "") for address in ("/", "/admin/")}
+    found = {address: said(ask(client, "get", address)) for address in ("/", "/admin/")}
     for page in PAGES:
         if page.name.endswith("_changelist"):
             context = ask(client, "get", page.address()).context or {}

@@ -16,6 +16,7 @@ from django.contrib.auth.models import Group
 from django.urls import reverse
 from django.utils import timezone
 
+from apps import replica
 from apps.alerts.models import Alert
 from apps.canary import CANARY
 from apps.health import canary
@@ -201,6 +202,13 @@ def full_disk(w):
     return patched(w, system.shutil, "disk_usage", lambda path: usage)
 
 
+def replica_is_away(w):
+    stack = ExitStack()
+    stack.enter_context(patched(w, replica, "is_configured", lambda: True))
+    stack.enter_context(patched(w, replica, "look", lambda: replica.State(why_not="does not answer")))
+    return stack
+
+
 def without_mail(w):
     stack = ExitStack()
     stack.enter_context(edited(Channel, kind="email"))
@@ -251,6 +259,7 @@ STOPS = [
     Stop(Code.CANARY_MISSED, SYSTEM, canary_is_lost),
     Stop(Code.CALENDAR_ENDS, SYSTEM, ends, level=DEGRADED, also=frozenset({Code.NO_FEED})),
     Stop(Code.DISK_FULL, SYSTEM, full_disk, level=DEGRADED),
+    Stop(Code.REPLICA_NOT_READ, SYSTEM, replica_is_away, level=DEGRADED),
     Stop(Code.PAUSED, FEED, lambda w: edited(Feed, is_enabled=False)),
     Stop(Code.NO_SOURCE, FEED, lambda w: without(FeedSource.objects.all())),
     Stop(Code.NO_KEY, FEED, keyless),

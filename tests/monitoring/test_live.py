@@ -42,7 +42,7 @@ STALE_ALONE = (
 )
 WORKERS = ("watcher", "notifier", "retries", "backtests", "analyzer")
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.servers, pytest.mark.django_db(transaction=True)]
 
 
 def configure(tmp_path, ports):

@@ -13,8 +13,7 @@ from apps.pipeline.queues import BACKTESTS
 from tests.builders import START, above, append_quotes, at, make_feed, make_owner, make_rule
 from tests.rig import purge_queues, queue_lengths, rig, wait_until
 
-# One set of queues: one process of pytest-xdist runs all tests on them.
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.servers, pytest.mark.django_db(transaction=True)]
 
 
 def ask():

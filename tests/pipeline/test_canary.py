@@ -19,8 +19,7 @@ from fintech.settings.env import place
 from tests.builders import START, TRACE, at
 from tests.rig import queue_lengths, rig, wait_until
 
-# One set of queues: one process of pytest-xdist runs all tests on them.
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.servers, pytest.mark.django_db(transaction=True)]
 
 # Not there yet; what comes to stand there is looked at too.
 METRICS = "/metrics"

@@ -21,7 +21,7 @@ from tests.portfolios.series_oracle import expected_of as expected_of_portfolio
 from tests.portfolios.series_rows import series_of, trade
 from tests.rig import rig, wait_until
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.servers, pytest.mark.django_db(transaction=True)]
 
 BEGIN, END = "2023-03-11T06:30:00Z", "2023-03-11T12:30:00Z"
 

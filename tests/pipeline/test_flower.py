@@ -8,7 +8,6 @@ from tests.rig import ROOT, free_port, rig, wait_until
 
 
 @pytest.mark.servers
-@pytest.mark.xdist_group("broker")
 @pytest.mark.django_db(transaction=True)
 def test_flower_shows_workers_and_tasks_to_whoever_has_the_password(tmp_path):
     port = free_port()

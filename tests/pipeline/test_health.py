@@ -17,8 +17,7 @@ from apps.pipeline.queues import readers, work_queues
 from tests.builders import make_feed
 from tests.rig import rig, wait_until
 
-# One set of queues: one process of pytest-xdist runs all tests on them.
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.servers, pytest.mark.django_db(transaction=True)]
 
 QUEUES = [queue.name for queue in work_queues()]
 

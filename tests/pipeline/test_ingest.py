@@ -28,8 +28,7 @@ from tests.forwarder import Forwarder
 from tests.project.test_docs import ROOT, blocks
 from tests.rig import dead_letters, queue_lengths, rig, wait_until
 
-# One set of queues: one process of pytest-xdist runs all tests on them.
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.servers, pytest.mark.django_db(transaction=True)]
 
 BEGIN = timezone.now().replace(microsecond=0) - timedelta(hours=1)
 

@@ -18,8 +18,7 @@ from tests import builders
 from tests.notify.notifying import LONG_AGO, FakeTransport, evaluate, plan, raising
 from tests.rig import purge_queues, queue_lengths
 
-# One set of queues: one process of pytest-xdist runs all tests on them.
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db]
+pytestmark = [pytest.mark.servers, pytest.mark.django_db]
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from apps.notify.models import Attempt, Message, Notification
 from tests.pipeline import recorded
 from tests.rig import queue_lengths, rig, wait_until
 
-# One set of queues: one process of pytest-xdist runs all tests on them.
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.servers, pytest.mark.django_db(transaction=True)]
 
 START = "2023-03-11T00:00:00Z"
 

@@ -150,7 +150,6 @@ def test_the_command_waits_until_it_is_over_and_says_so(settings, feed, capsys, 
 
 
 @pytest.mark.servers
-@pytest.mark.xdist_group("broker")
 @pytest.mark.django_db(transaction=True)
 def test_a_child_that_is_killed_is_replaced(tmp_path, settings, capsys):
     settings.DEBUG = True

@@ -29,8 +29,7 @@ from fintech.settings.env import place
 from tests.builders import START, TRACE, above, make_operator, make_rule
 from tests.rig import free_port, rig, wait_until
 
-# One set of queues: one process of pytest-xdist runs all tests on them.
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("broker"), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.servers, pytest.mark.django_db(transaction=True)]
 
 FEED, CHANNEL, RULE = Subject.FEED, Subject.CHANNEL, Subject.RULE
 PROBLEMS = {

@@ -79,7 +79,6 @@ def test_a_port_that_is_taken_stops_no_process():
 
 
 @pytest.mark.servers
-@pytest.mark.xdist_group("broker")
 @pytest.mark.django_db(transaction=True)
 def test_each_task_is_counted_once_whatever_becomes_of_the_children(tmp_path):
     port = free_port()
@@ -121,7 +120,6 @@ def test_each_task_is_counted_once_whatever_becomes_of_the_children(tmp_path):
 
 
 @pytest.mark.servers
-@pytest.mark.xdist_group("broker")
 @pytest.mark.django_db(transaction=True)
 def test_beat_and_the_process_of_rows_give_theirs(tmp_path):
     of_beat, of_rows = free_port(), free_port()

@@ -306,7 +306,6 @@ def test_without_an_endpoint_nothing_of_opentelemetry_is_imported():
 
 
 @pytest.mark.servers
-@pytest.mark.xdist_group("broker")
 @pytest.mark.django_db(transaction=True)
 def test_the_spans_of_replaced_children_arrive_as_one_tree_for_each_slot(tmp_path):
     make_feed("A", name="invented", provider="simulated")
@@ -333,7 +332,6 @@ def test_the_spans_of_replaced_children_arrive_as_one_tree_for_each_slot(tmp_pat
 
 
 @pytest.mark.servers
-@pytest.mark.xdist_group("broker")
 @pytest.mark.django_db(transaction=True)
 def test_a_fetch_whose_process_dies_is_delivered_again_in_the_same_tree(tmp_path):
     make_feed("A", name="invented", provider="simulated")

@@ -44,7 +44,6 @@ def test_each_task_takes_the_messages_of_the_last_version():
 
 
 @pytest.mark.servers
-@pytest.mark.xdist_group("broker")
 @pytest.mark.django_db(transaction=True)
 def test_a_worker_runs_the_messages_of_a_newer_version(tmp_path):
     with rig(tmp_path) as processes:

@@ -43,7 +43,6 @@ def test_the_products_packages_have_nothing_of_its_development():
 
 
 @pytest.mark.servers
-@pytest.mark.xdist_group("broker")
 @pytest.mark.django_db(transaction=True)
 def test_web_streams_a_worker_beat_and_flower_start_from_the_products_packages_alone(tmp_path, start_script):
     web, live, flower = (free_port() for _ in range(3))

@@ -36,6 +36,13 @@ BAD = [
     ("CELERY_BROKER_URL", {"CELERY_BROKER_URL": f"amqp://ada:{CANARY}@127.0.0.1:none/fintech"}),
     ("CELERY_BROKER_URL", {"CELERY_BROKER_URL": f"amqp:///{CANARY}"}),
     ("CELERY_BROKER_URL", SECRET | {"CELERY_BROKER_URL": "amqp://canary:fintech@127.0.0.1:5672/fintech"}),
+    ("DATABASE_REPLICA_URL", SECRET | {"DATABASE_URL": DATABASE, "DATABASE_REPLICA_URL": f"sqlite:///{CANARY}"}),
+    ("DATABASE_REPLICA_URL", SECRET | {"DATABASE_URL": DATABASE, "DATABASE_REPLICA_URL": CANARY}),
+    ("DATABASE_REPLICA_URL", {"DATABASE_REPLICA_URL": f"postgres://ada:{CANARY}@127.0.0.1/fintech"}),
+    (
+        "DATABASE_REPLICA_URL",
+        SECRET | {"DATABASE_URL": DATABASE, "DATABASE_REPLICA_URL": "postgres://canary:fintech@127.0.0.1/fintech"},
+    ),
     ("DATABASE_URL", {"DATABASE_URL": f"mysql://ada:{CANARY}@127.0.0.1/fintech"}),
     ("DATABASE_URL", {"DATABASE_URL": f"postgres://ada:{CANARY}@127.0.0.1:99999/fintech"}),
     ("DATABASE_URL", {"DATABASE_URL": f"postgres://ada:{CANARY}@127.0.0.1/"}),
@@ -113,6 +120,7 @@ GOOD = [
     {
         "ANALYSIS_SHARDS": "64",
         "CELERY_BROKER_URL": "amqps://fintech:long-and-own@127.0.0.1:5671/fintech",
+        "DATABASE_REPLICA_URL": DATABASE,
         "DATABASE_URL": DATABASE,
         "EMAIL_URL": "smtp+tls://ada:long-and-own@127.0.0.1:587",
         "LOG_LEVEL": "WARNING",

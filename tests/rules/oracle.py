@@ -213,12 +213,13 @@ class Reader:
             if any(quote.at <= known.at for known in self.path_of(quote.asset_id)):
                 continue  # Late, or the second of its time.
             self.path.append(replace(quote, factor=self.factor_at(quote)))
+            path = self.path_of(quote.asset_id)
             for instance in self.in_order():
                 if instance.asset_id == quote.asset_id:
                     transitions += instance.evaluate(
                         seq=entry.seq,
                         now=quote.at,
-                        quotes=self.path_of(quote.asset_id),
+                        quotes=path,
                         is_of_a_quote=True,
                         switch=self.switch_at(quote),
                         sessions=self.calendars.get(self.calendar_of.get(quote.asset_id)),
@@ -269,7 +270,8 @@ class Reader:
     def path_of(self, asset_id: int) -> list[Quote]:
         """Return the quotes of one asset, oldest first, with their prices as they count now."""
         quotes = sorted((quote for quote in self.path if quote.asset_id == asset_id), key=lambda quote: quote.at)
-        return [replace(one, price=counted(one, self.splits)) for one in quotes]
+        splits = [one for one in self.splits if one.asset_id == asset_id]
+        return [replace(one, price=counted(one, splits)) for one in quotes] if splits else quotes
 
 
 def counted(quote: Quote, splits: Sequence[SplitEntry]) -> int:

@@ -14,10 +14,12 @@ from apps.api.monitoring.asking import Allowance
 
 
 class Context:
-    """One request. allowance: of the calls to Prometheus and Loki."""
+    """One request. allowance: of the calls to Prometheus and Loki; from_replica: lists of candles, quotes and entries
+    may be read from a replica of the database, since the request changes nothing."""
 
-    def __init__(self, *, user: AbstractBaseUser | AnonymousUser) -> None:
+    def __init__(self, *, user: AbstractBaseUser | AnonymousUser, from_replica: bool = False) -> None:
         self.user = user
+        self.from_replica = from_replica
         self.allowance = Allowance()
         self._costly: Counter[str] = Counter()
         self._loaders: dict[Any, SyncDataLoader] = {}

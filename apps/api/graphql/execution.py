@@ -5,7 +5,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial, reduce
 from typing import Any, NamedTuple
 
-from django.db import connection, transaction
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from graphene.types.resolver import dict_or_attr_resolver
 from graphql import (
     FieldNode,
@@ -217,18 +218,25 @@ _READ_ONLY = "SET LOCAL transaction_read_only = on; SET LOCAL statement_timeout 
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Have all statements within in one transaction that refuses to write, on PostgreSQL. It begins with the first one:
-    what reads no rows needs no database. On SQLite a transaction would wait for whoever writes."""
-    if connection.vendor != "postgresql":
+    """Have all statements within in one transaction that refuses to write, on PostgreSQL, and those of a replica in one
+    there. It begins with the first one: what reads no rows needs no database. On SQLite a transaction would wait for
+    whoever writes."""
+    with ExitStack() as stack:
+        for one in connections.all():
+            if one.vendor == "postgresql":
+                stack.enter_context(_reading(one))
         yield
-        return
+
+
+@contextmanager
+def _reading(connection: BaseDatabaseWrapper) -> Iterator[None]:
     with ExitStack() as begun:
 
         def begin(execute: Callable[..., Any], *arguments: Any) -> Any:
             wrapping.close()
-            begun.enter_context(transaction.atomic())
+            begun.enter_context(transaction.atomic(using=connection.alias))
             # Nothing was written; and after an error of the database nothing could be committed.
-            begun.callback(transaction.set_rollback, True)
+            begun.callback(transaction.set_rollback, True, using=connection.alias)
             with connection.cursor() as cursor:
                 cursor.execute(_READ_ONLY)
             return execute(*arguments)

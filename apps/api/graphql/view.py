@@ -57,8 +57,8 @@ def _answer(request: HttpRequest, *, request_id: str) -> dict[str, Any]:
 
 
 def _answered(request: HttpRequest, asker: Asker, turn: Turn, *, request_id: str) -> dict[str, Any]:
-    context = Context(user=asker.user)
     operation = operations.read(operations.body_of(request))
+    context = Context(user=asker.user, from_replica=operation.kind == OperationType.QUERY)
     if operation.kind == OperationType.MUTATION:
         _refuse_change(asker)
     operation = operations.checked(operation, context=context)

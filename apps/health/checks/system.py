@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import connection
 
+from apps import replica
 from apps.health.checks.canary import canary_findings
 from apps.health.domain import TICK_LATE_AFTER, Code, Finding, Level, Subject, is_late
 from apps.health.models import Check
@@ -40,6 +41,8 @@ def system_findings(*, readers: Mapping[str, int] | None, now: datetime) -> list
     if disk.free < FREE_SHARE_LEAST * disk.total:
         facts = {"free": _gigabytes(disk.free), "total": _gigabytes(disk.total)}
         found.append(Finding(Subject.SYSTEM, 0, Code.DISK_FULL, Level.DEGRADED, facts=facts))
+    if replica.is_configured() and (why := replica.look().why_not):
+        found.append(Finding(Subject.SYSTEM, 0, Code.REPLICA_NOT_READ, Level.DEGRADED, facts={"why": why}))
     return found + canary_findings(now=now)
 
 

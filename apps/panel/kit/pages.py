@@ -29,6 +29,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from apps.market.domain import epoch_microseconds
 from apps.market.queries import PathPoint
 from apps.panel.kit.addresses import SiteAdmin
+from apps.replica import from_replica, read_behind
 from apps.wording import format_prices
 from apps.zones import show_time, write_time
 
@@ -281,6 +282,21 @@ class ReadOnlyAdmin(PageAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+class ReplicaList:
+    """Reads the list from a replica of the database, where there is one. Not the page of one row, to which others
+    link that know newer rows."""
+
+    list_after_template = "panel/replica.html"
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        def read() -> HttpResponse:
+            behind = read_behind()
+            more = {} if behind is None else {"behind": f"{behind.total_seconds():.1f} s"}
+            return super(ReplicaList, self).changelist_view(request, {**(extra_context or {}), **more})  # type: ignore[misc]
+
+        return from_replica(read)
 
 
 class ShortText(UnfoldAdminTextareaWidget):

@@ -112,7 +112,6 @@ def connections_of(process):
     return sum(f"socket:[{row[9]}]" in inodes and int(row[2].rpartition(":")[2], 16) == port for row in rows)
 
 
-@pytest.mark.xdist_group("broker")
 def test_a_thousand_streams_take_few_threads_and_few_connections(feed, tmp_path):
     tokens = tokens_of_many()
     with rig(tmp_path) as processes:

@@ -44,6 +44,7 @@ from apps.market.queries import (
     variations_over,
     variations_since_close,
 )
+from apps.replica import from_replica
 from apps.sources.queries import refused_listings_of
 
 
@@ -420,9 +421,9 @@ def _first_pages(
     """Return key -> a page of its rows, of which there may be very many. read: gives key -> its first rows."""
     order = order_of(connection_type, paging.order)
     behind = order.behind(paging.after, context)
-    rows = read(
-        chosen=behind if chosen is None else behind & chosen, limit=paging.limit, is_descending=order.is_descending
-    )
+    chosen = behind if chosen is None else behind & chosen
+    reading = partial(read, chosen=chosen, limit=paging.limit, is_descending=order.is_descending)
+    rows = from_replica(reading) if context.from_replica else reading()
     return {key: Page(rows.get(key, ()), order=order, context=context, paging=paging) for key in keys}
 
 
