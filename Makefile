@@ -14,7 +14,7 @@ EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env up down backup restore image-digests compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter strawberry dev monitor flower check test coverage faults bench lint lock release clean
+.PHONY: help env up down backup restore image-digests compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter strawberry dev monitor flower check test test-on coverage faults bench lint lock release clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -81,6 +81,10 @@ test: services browser monitoring prometheus-versions venv-product strawberry ##
 	@$(if $(ARGS),,echo "test: without servers (SQLite)" && $(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" tests/market tests/sources tests/rules tests/backtests tests/alerts tests/notify tests/golden $(EMBEDDED_COVERAGE))
 	@echo "test: on PostgreSQL, RabbitMQ and Redis"
 	@. compose/test.env && .venv/bin/pytest -n 3 $(COVERAGE) $(ARGS)
+
+test-on: ## Run the tests of the last commit on another Python, in a checkout of its own: make test-on PYTHON=python3.13
+	@rm -rf var/checkout && git clone --quiet . var/checkout
+	@$(MAKE) --no-print-directory -C var/checkout test
 
 coverage: venv-dev ## Run all tests and report which lines they reach; takes twice as long
 	@.venv/bin/coverage erase

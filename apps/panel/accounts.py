@@ -129,7 +129,8 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
             messages.info(request, format_html("{} {}", about(user), _way_to_leave(user)))
         if not change and settings.EMAIL_CONFIGURED and settings.PASSWORD_SIGN_IN:
             send_password_link(user=user, is_new=True)
-            messages.info(request, f"A mail with a link to set the password is on its way to {user.email}.")
+            said = f"A mail with a link to set the password is being sent to {user.email}."
+            messages.info(request, f'{said} If it cannot be sent, the log says "password mail not sent", and why.')
 
     @admin.display(description="two-factor sign-in")
     def second_factor(self, user: User) -> str:

@@ -105,7 +105,7 @@ class ChannelForm(forms.ModelForm):
         self._stored, is_broken = self._what_is_stored()
         if "kind" in self.fields:
             kinds = [
-                (kind, f"{title} (cannot be chosen)" if why_not_chosen(kind) else title)
+                (kind, f"{title}: cannot be chosen. {why}" if (why := why_not_chosen(kind)) else title)
                 for kind, title in kinds_offered()
             ]
             self.fields["kind"].choices = kinds if self._is_new else kinds_offered()  # type: ignore[attr-defined]

@@ -26,6 +26,7 @@ from apps.market import calendars
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset
 from apps.market.queries import (
+    MANUAL_FEED,
     Bar,
     HeldPrice,
     assets_known_as,
@@ -167,6 +168,7 @@ def _context(request: HttpRequest, asset: Asset) -> dict[str, Any]:
     return {
         "title": f"{asset.symbol} · {asset.name}" if asset.name else asset.symbol,
         "asset": asset,
+        "is_manual": asset.owner_id is not None and asset.feed is not None and asset.feed.name.startswith(MANUAL_FEED),
         "address": address_of(asset),
         "query": urlencode(query),
         "now": now,

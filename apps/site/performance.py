@@ -28,7 +28,7 @@ from apps.site.figures import UNKNOWN, money, percent
 from apps.site.portfolios import PERIOD_NAMES, asset_of, context_of, period_of, portfolio_of
 
 WHY_NO_RETURN = {
-    "no_days": "No day is known yet on which something was held and had a price.",
+    "no_days": "There is no day yet on which all that was held had a price.",
     "unknown_value": "The value of a day in between is not known.",
     "negative_start": "A day began with less than nothing.",
 }

@@ -88,6 +88,15 @@ def test_what_is_wrong_with_a_rule_is_named_by_its_path(ask, ada, document, fiel
     assert not Rule.objects.exists()
 
 
+@pytest.mark.parametrize("name", ["😀 BTC", "قاعدة", "<script>alert(1)</script>", "' OR 1=1 --"])
+def test_a_name_is_stored_and_given_back_as_it_was_written(ask, ada, name):
+    answer = ask(CREATE, {"name": name, "document": DOCUMENT}, user=ada)
+    assert (answered(answer)["errors"], answered(answer)["rule"]["name"]) == ([], name)
+    assert Rule.objects.get().name == name
+    assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
 def test_a_rule_that_is_nested_too_deep_is_refused(ask, ada):
     condition = above(1)
     for _ in range(40):

@@ -6,11 +6,12 @@ from django.db import connection
 from django.utils import timezone
 from graphql import get_named_type, is_input_object_type, is_required_argument
 
+from apps.api.tokens.services import create_token
 from apps.market.models import Asset
 from apps.notify.services import create_silence
 from apps.owned_ids import external_id_of, new_owned_id
 from apps.portfolios.importing import keep_file
-from tests.api.asking import MUTATION, NOBODYS, everything
+from tests.api.asking import MUTATION, NOBODYS, codes, everything
 from tests.builders import at, make_backtest, make_member, make_notified_alerts, make_owned
 from tests.portfolios.domain.test_ghostfolio import ROW, in_json
 from tests.portfolios.rows import bought, make_portfolio, record
@@ -125,24 +126,23 @@ def absent_for(path):
     return external_id_of(new_owned_id()) if path in ASSETS else NOBODYS
 
 
-def called(ask, path, id, *, user, own):
+def called(ask, path, id, *, user, own, **headers):
     """Call the mutation with this id, and with ids of the user's own where others are required; return the answer."""
     name, *keys = path.split(".")
     field = MUTATION.fields[name]
     required = {f"{name}.{one}" for one, argument in field.args.items() if is_required_argument(argument)}
     values = {one.partition(".")[2]: str(own[one]) for one in required & own.keys()} | ARGUMENTS[name]
+    username = user.username if user is not None else "nobody"
     place = values
     for key in keys[:-1]:
         # A list of one is written like the one itself.
-        place.setdefault(
-            key, {"account": user.username} if key == "accounts" else {"symbol": f"{user.username}-0".upper()}
-        )
+        place.setdefault(key, {"account": username} if key == "accounts" else {"symbol": f"{username}-0".upper()})
         place[key] = dict(place[key][0] if key == "transactions" else place[key])
         place = place[key]
     place[keys[-1]] = id
     defined = ", ".join(f"${one}: {field.args[one].type}" for one in values)
     given = ", ".join(f"{one}: ${one}" for one in values)
-    return ask(f"mutation ({defined}) {{ {name}({given}) {everything(field.type)} }}", values, user=user)
+    return ask(f"mutation ({defined}) {{ {name}({given}) {everything(field.type)} }}", values, user=user, **headers)
 
 
 def all_rows():
@@ -177,3 +177,27 @@ def test_an_owner_reaches_what_is_theirs_by_the_same_calls(ask, ada, adas):
     for path, id in adas.items():
         answer = called(ask, path, str(id), user=ada, own=adas).json()["data"][path.partition(".")[0]]
         assert "NOT_FOUND" not in [one["code"] for one in answer["errors"]], path
+
+
+def refusals_of(ask, owned, **more):
+    """Call each mutation with each of its ids, and with that of nothing, and the same of keys; return the statuses and
+    codes that came."""
+    keys = {f"{name}.idempotencyKey": "k" for name, given in ARGUMENTS.items() if "idempotencyKey" in given}
+    found = set()
+    for path, id in (owned | keys).items():
+        there, absent = (called(ask, path, one, own=owned, **more) for one in (str(id), absent_for(path)))
+        assert there.content == absent.content, path
+        found.add((there.status_code, *codes(there)))
+    assert {path.partition(".")[0] for path in owned | keys} == MUTATION.fields.keys()
+    return found
+
+
+def test_who_lacks_the_permission_a_stranger_and_a_token_that_reads_reach_no_mutation_whatever_the_id(ask, ada, adas):
+    _, secret = create_token(owner=ada, name="reads")
+    ask("{ me { username } }", Authorization=f"Bearer {secret}")
+    before = all_rows()
+    assert refusals_of(ask, adas, user=None) == {(401, "UNAUTHENTICATED")}
+    assert refusals_of(ask, adas, user=None, Authorization=f"Bearer {secret}") == {(403, "INSUFFICIENT_SCOPE")}
+    ada.groups.clear()
+    assert refusals_of(ask, adas, user=ada) == {(200, "FORBIDDEN")}
+    assert {name: rows for name, rows in all_rows().items() if rows != before[name]}.keys() == {"auth_user_groups"}

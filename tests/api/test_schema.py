@@ -59,6 +59,16 @@ def test_every_change_answers_with_what_is_wrong():
     assert [name for name, field in MUTATION.fields.items() if not field.description] == []
 
 
+def test_every_change_that_creates_takes_an_idempotency_key():
+    """A change of what has an id does the same when it is repeated; a preview records nothing."""
+    arguments = {name: field.args for name, field in MUTATION.fields.items()}
+    keys = [given["idempotencyKey"].type for given in arguments.values() if "idempotencyKey" in given]
+    assert {str(one) for one in keys} == {"String!"}
+    assert [name for name, given in arguments.items() if not given.keys() & {"idempotencyKey", "id"}] == [
+        "previewImport"
+    ]
+
+
 def test_fields_that_are_read_later_may_be_null():
     """An error of theirs could otherwise not be reported: the executor would wait for them for ever."""
     later = [

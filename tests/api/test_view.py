@@ -213,6 +213,10 @@ def test_many_directives_are_one_error(ask, ada, count):
     assert refusal(ask("{ me { username " + "@nope " * count + "} }")) == "GRAPHQL_VALIDATION_FAILED"
 
 
+def test_5000_directives_are_one_error(ask, ada):
+    assert refusal(ask("{ me { username " + "@nope " * 5_000 + "} }")) == "GRAPHQL_PARSE_FAILED"
+
+
 def test_each_kind_of_error_is_returned_once_and_at_most_five_of_them(ask, ada):
     query = (
         "query ($a: Nope, $b: Nope) { nope nope2 me { username(x: 1) name { x } ...b } rule { id } asset(id: []) @x }"

@@ -92,7 +92,7 @@ def test_mail_cannot_be_chosen_where_none_is_sent_and_a_channel_that_is_there_ca
 
     answer = admin_client.post(ADD, {**BY_MAIL, "owner": admin_user.pk})
     assert errors_of(answer) == {"kind": ["This installation sends no mail: EMAIL_URL is not set."]}
-    assert "E-mail (cannot be chosen)" in answer.content.decode()
+    assert "E-mail: cannot be chosen. This installation sends no mail: EMAIL_URL is not set." in answer.content.decode()
     assert admin_client.post(page_of(mail), posted(mail, name="New")).status_code == 302
 
 

@@ -52,6 +52,16 @@ def test_the_secret_is_shown_once_and_kept_by_nobody(client, ada):
     assert answer.json() == {"data": {"me": {"username": "ada"}}}
 
 
+def test_a_token_makes_and_revokes_none(client, ada):
+    token, secret = create_token(owner=ada, name="script", scope="write")
+    client.logout()
+    client.defaults["HTTP_AUTHORIZATION"] = f"Bearer {secret}"
+    answers = [add(client, ada), revoke(client, token)]
+    assert answers[0].status_code == 302
+    assert [answer.wsgi_request.user.is_authenticated for answer in answers] == [False, False]
+    assert ApiToken.objects.get().revoked_at is None
+
+
 def test_the_scope_of_metrics_is_offered_to_whom_may_read_them(client, ada):
     assert "Select a valid choice" in add(client, ada, scope="metrics").text
     assert not ApiToken.objects.exists()

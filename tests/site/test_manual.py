@@ -13,6 +13,7 @@ from apps.market.queries import every_asset, every_feed
 from apps.market.services import create_manual_asset
 from apps.pipeline.flow import evaluate_pending, roll_up
 from apps.portfolios.models import Transaction
+from apps.site.market import address_of
 from apps.site.once import new_key
 from apps.wording import format_plain
 from tests.api.asking import URL
@@ -171,6 +172,12 @@ def test_a_portfolio_uses_its_prices_like_any(client, ada, house):
     figures = client.get(reverse("performance", args=[savings.pk]), {"period": "1m"}).text
     assert "Time-weighted return" in figures
     assert "10 %" in figures
+
+
+def test_the_page_of_an_asset_without_a_price_leads_to_where_it_is_typed(client, house):
+    text = client.get(address_of(house)).text
+    assert f'<a href="{page(house)}">Type its prices' in text
+    assert "once its feed is enabled" not in text
 
 
 def test_an_import_makes_manual_assets_of_what_is_not_known(client, ada):

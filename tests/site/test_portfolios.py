@@ -73,7 +73,7 @@ def test_empty_pages_say_what_to_do(client, ada):
     assert "ask whoever runs this site for a place in the group Owner" in client.get(reverse("portfolios")).text
     savings = make_portfolio(ada)
     assert "No transactions yet." in page(client, "portfolio", savings).text
-    assert "No day is known yet on which something was held" in page(client, "performance", savings).text
+    assert "There is no day yet on which all that was held" in page(client, "performance", savings).text
 
 
 def test_a_portfolio_shows_what_it_holds_and_how_its_value_came_about(client, savings, acme):

@@ -90,7 +90,9 @@ class Email:
             # Of the sender, or of signing in: it is about everybody's mails.
             raise _failure(error.smtp_code, error.smtp_error, stage=_Stage.OTHER) from None
         except (smtplib.SMTPException, OSError) as error:
-            raise TransportUnavailable("connection", type(error).__name__) from None
+            server = f"the mail server {django_settings.EMAIL_HOST}:{django_settings.EMAIL_PORT}"
+            why = f"{server} could not be reached, or broke off ({type(error).__name__})"
+            raise TransportUnavailable("connection", why) from None
         return Receipt(f"taken by {django_settings.EMAIL_HOST}")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from datetime import timedelta
 from urllib.parse import urlencode
 
@@ -262,6 +263,28 @@ def test_a_viewer_has_a_bounded_number_of_streams(live, feed, token, ada, monkey
     assert live.follow(ALERTS, token=token).response.status == 200
 
 
+def test_a_process_has_a_bounded_number_of_streams(feed, token):
+    with running(streams_largest=1) as live:
+        assert live.follow(ALERTS, token=token).response.status == 200
+        other = live.follow(ALERTS, token=token_of(make_member("eve")))
+        assert (other.response.headers["Retry-After"], answer(other)) == ("5", (503, "UNAVAILABLE"))
+
+
+def test_what_several_streams_of_a_viewer_follow_is_made_once(live, feed, ada, token, monkeypatch):
+    made, write = Counter(), hub.Group._written
+
+    def written(group, update, context):
+        made[context.user.username] += 1
+        return write(group, update, context)
+
+    monkeypatch.setattr(hub.Group, "_written", written)
+    tokens = [token, token_of(ada), token, token_of(make_member("eve"))]
+    followers = [live.follow(QUOTES, {"assets": ["A"]}, token=one) for one in tokens]
+    append(feed, [("A", at(1), "101"), ("B", at(1), "102")])
+    assert [prices(one, 1) for one in followers] == [["101"]] * 4
+    assert made == {"ada": 1, "eve": 1}
+
+
 def check(live):
     asyncio.run_coroutine_threadsafe(live.hub.check(), live.hub._loop).result(10)
 
@@ -344,6 +367,38 @@ def test_a_session_follows_by_get_from_a_page_of_the_site_alone(live, feed, sess
         assert answer(other) == (403, "CSRF_FAILED")
         assert "Access-Control-Allow-Origin" not in other.response.headers
     assert refused(live.follow("", headers=own, method="GET", path=by_get(ALERTS, token="x"))) == "BAD_REQUEST"
+
+
+def test_a_token_is_not_taken_by_get(live, token, session):
+    _, cookie, _ = session
+    own = {"Cookie": cookie, "Sec-Fetch-Site": "same-origin"}
+    assert refused(live.follow("", token=token, headers=own, method="GET", path=by_get(ALERTS))) == "BAD_REQUEST"
+    assert live.opened() == 0
+
+
+def test_a_page_of_the_site_alone_may_ask_from_another_port(live, settings):
+    """A browser asks by OPTIONS before it posts to another port, as in development."""
+    settings.SITE_URL = "http://127.0.0.1:8000"
+    found = {}
+    for origin in (settings.SITE_URL, "http://127.0.0.1:9999"):
+        asked = live.follow("", headers={"Origin": origin}, method="OPTIONS").response
+        assert (asked.status, asked.headers["Access-Control-Allow-Methods"]) == (204, "GET, POST")
+        found[origin] = asked.headers["Access-Control-Allow-Origin"], asked.headers["Access-Control-Allow-Credentials"]
+    assert found == {settings.SITE_URL: (settings.SITE_URL, "true"), "http://127.0.0.1:9999": (None, None)}
+
+
+def test_a_trusted_document_is_followed_by_its_name_and_nothing_else_where_that_is_wanted(
+    live, feed, session, settings, tmp_path
+):
+    _, cookie, _ = session
+    own = {"Cookie": cookie, "Sec-Fetch-Site": "same-origin"}
+    settings.TRUSTED_DOCUMENTS, settings.TRUSTED_DOCUMENTS_ONLY = str(tmp_path), True
+    (tmp_path / "prices.graphql").write_text(QUOTES)
+    path = f"{PATH}?{urlencode({'documentId': 'prices', 'variables': json.dumps({'assets': ['A']})})}"
+    follower = live.follow("", headers=own, method="GET", path=path)
+    append(feed, [("A", at(1), "101")])
+    assert prices(follower, 1) == ["101"]
+    assert refused(live.follow("", headers=own, method="GET", path=by_get(ALERTS))) == "DOCUMENT_REQUIRED"
 
 
 def test_a_session_posts_with_its_csrf_token_and_ends_with_the_password(live, ada, session):

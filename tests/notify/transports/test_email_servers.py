@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 
 from apps.notify.transports import email as transport
 from apps.notify.transports.email import Email
@@ -161,11 +162,16 @@ def test_our_own_wrong_password_may_be_put_right_and_tried_again(server, mail_se
     assert server.taken == []
 
 
+def unreachable(why):
+    server = f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}"
+    return f"the mail server {server} could not be reached, or broke off ({why})"
+
+
 def test_a_refused_connection_may_be_tried_again(mail_settings):
     with pytest.raises(TransportUnavailable) as outage:
         Email().send(RENDERED, TO)
 
-    assert (outage.value.reason, outage.value.detail) == ("connection", "ConnectionRefusedError")
+    assert (outage.value.reason, outage.value.detail) == ("connection", unreachable("ConnectionRefusedError"))
 
 
 def test_a_server_that_says_nothing_is_left_after_the_timeout(mail_settings):
@@ -173,7 +179,7 @@ def test_a_server_that_says_nothing_is_left_after_the_timeout(mail_settings):
     with socket.create_server(("127.0.0.1", mail_settings.EMAIL_PORT)), pytest.raises(TransportUnavailable) as outage:
         Email().send(RENDERED, TO)
 
-    assert (outage.value.reason, outage.value.detail) == ("connection", "SMTPServerDisconnected")
+    assert (outage.value.reason, outage.value.detail) == ("connection", unreachable("SMTPServerDisconnected"))
 
 
 @pytest.fixture(params=[b"", b"220 ready\r\n"], ids=["at the greeting", "at the first answer"])
@@ -206,7 +212,7 @@ def test_a_server_that_trickles_is_left_at_the_end_of_the_time(patience, monkeyp
     with pytest.raises(TransportUnavailable) as outage:
         Email().send(RENDERED, TO)
 
-    assert (outage.value.reason, outage.value.detail) == ("connection", "SMTPServerDisconnected")
+    assert (outage.value.reason, outage.value.detail) == ("connection", unreachable("SMTPServerDisconnected"))
     assert not patience.is_set()
 
 
