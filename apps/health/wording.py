@@ -143,9 +143,11 @@ _WORDS: Mapping[Code, Callable[[str, Mapping[str, Any]], Words]] = {
         "it was disabled because {because}", "Set it right on its page, enable it, and send a test."
     ),
     Code.NOT_DELIVERED: _fixed(
-        "no message has been delivered since {since}", "Its page says what the receiver answered; send a test there."
+        "no message has been delivered since {since}", "Its page says what the receiver answered. Send a test."
     ),
-    Code.UNTRIED: _fixed("nothing was sent on it yet", "Send a test from its page."),
+    Code.UNTRIED: _fixed(
+        "no message has got through on it yet", "Send a test; its page says what the receiver answers."
+    ),
     Code.NO_MAIL_SERVER: _fixed("this site has no mail server", "Ask the site's operators to set EMAIL_URL."),
     Code.NO_ASSET: _fixed(
         "it is evaluated on no asset", "Choose assets that are in a feed; a tag or a feed may have none at the moment."
