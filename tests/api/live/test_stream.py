@@ -263,6 +263,21 @@ def test_a_viewer_has_a_bounded_number_of_streams(live, feed, token, ada, monkey
     assert live.follow(ALERTS, token=token).response.status == 200
 
 
+def test_strangers_of_an_address_have_a_bounded_number_of_streams_together(live, feed, token, settings, monkeypatch):
+    settings.MARKET_IS_PUBLIC = True
+    monkeypatch.setattr(hub, "STREAMS_PER_VIEWER", 1)
+    assert live.follow(QUOTES, {"assets": ["A"]}).response.status == 200
+    assert answer(live.follow(QUOTES, {"assets": ["B"]})) == (429, "TOO_MANY_STREAMS")
+    assert live.follow(QUOTES, {"assets": ["A"]}, token=token).response.status == 200
+
+
+def test_a_request_that_does_not_come_whole_in_time_is_refused(live, token, monkeypatch):
+    monkeypatch.setattr(application, "BODY_WITHIN_SECONDS", 0.1)
+    late = live.follow(ALERTS, token=token, headers={"Content-Length": "60000"})
+    assert answer(late) == (408, "REQUEST_TIMEOUT")
+    assert live.opened() == 0
+
+
 def test_a_process_has_a_bounded_number_of_streams(feed, token):
     with running(streams_largest=1) as live:
         assert live.follow(ALERTS, token=token).response.status == 200
