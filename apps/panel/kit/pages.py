@@ -29,7 +29,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from apps.market.domain import epoch_microseconds
 from apps.market.queries import PathPoint
 from apps.panel.kit.addresses import SiteAdmin
-from apps.reader import show_prices, show_time, write_time
+from apps.reader import show_prices, show_span, show_time, write_time
 from apps.replica import from_replica, read_behind
 
 ROWS_SHOWN = 100
@@ -292,7 +292,7 @@ class ReplicaList:
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         def read() -> HttpResponse:
             behind = read_behind()
-            more = {} if behind is None else {"behind": f"{behind.total_seconds():.1f} s"}
+            more = {} if behind is None else {"behind": show_span(behind.total_seconds())}
             return super(ReplicaList, self).changelist_view(request, {**(extra_context or {}), **more})  # type: ignore[misc]
 
         return from_replica(read)
