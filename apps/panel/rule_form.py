@@ -168,7 +168,8 @@ class RuleForm(forms.ModelForm):
         queryset=Asset.objects.order_by("symbol"),
         required=False,
         label="Assets",
-        help_text="Each is evaluated by itself. They must be in a feed.",
+        help_text="Each is evaluated by itself. They must be in a feed. For a condition on two assets together, make a "
+        "derived series of them first, and choose that.",
     )
     tag = forms.CharField(
         required=False,

@@ -45,6 +45,7 @@ from apps.reader import TO_MINUTES, active_reader, show_number, show_prices, wri
 from apps.replica import from_replica
 from apps.rules.domain import describe_rule, describe_state_reason
 from apps.rules.engine.conditions import levels_of
+from apps.rules.engine.instance import INACTIVE
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.models import RuleState
 from apps.rules.queries import specs_of
@@ -313,6 +314,8 @@ def _rule(state: RuleState, spec: Any) -> dict[str, Any]:
         "rule": state.rule,
         "text": describe_rule(spec, reader=active_reader()) if isinstance(spec, RuleSpec) else "cannot be read",
         "state": state.state,
+        # As the list of rules calls it: an inactive state is no rule that is off.
+        "label": "quiet" if state.state == INACTIVE else state.state,
         "since": state.since,
         "why": describe_state_reason(unknown=state.unknown, reason=state.reason, detail=state.detail),
     }

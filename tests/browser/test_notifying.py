@@ -65,9 +65,10 @@ def test_the_result_of_a_test_appears_on_the_page_of_its_channel(owner, said, li
     channel = create_channel(owner=owner, name="Inbox", kind="inbox", config={})
     page.goto(f"{live_server.url}/admin/notify/channel/{channel.pk}/change/")
     page.click("button[value=send_test]")
-    page.fill("#id_name", "Being renamed")
     result = page.locator("section", has_text="Last test")
     expect(result).to_contain_text("due since")
+    # On the page that has come: what is typed into the one before goes with it.
+    page.fill("#id_name", "Being renamed")
 
     Message.objects.update(next_attempt_at=START)
     notify_all()

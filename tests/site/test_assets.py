@@ -13,6 +13,7 @@ from apps.market.models import Asset, AssetAlias
 from apps.market.queries import every_asset
 from apps.market.quote_files import rows_of
 from apps.pipeline.flow import evaluate_pending
+from apps.rules.models import RuleState
 from apps.site.market import movement, sparkline
 from tests.builders import (
     above,
@@ -88,6 +89,15 @@ def test_readers_see_their_own_rules_alerts_and_levels(client, ada):
     assert [one.rule.name for one in answer.context["alerts"]] == ["ada 0 0"]
     assert [(one["name"], one["price"]) for one in answer.context["chart"]["levels"]] == [("ada 0 0", 10.0)]
     assert [one["name"] for one in answer.context["chart"]["marks"]] == ["ada 0 0"]
+
+
+def test_a_rule_that_does_not_fire_is_called_quiet_as_in_the_list_of_rules(client, ada):
+    fire(ada)
+    assert {row["label"] for row in page(client, "BTC-USD").context["rules"]} == {"firing"}
+    RuleState.objects.update(state="inactive")
+    answer = page(client, "BTC-USD")
+    assert {row["label"] for row in answer.context["rules"]} == {"quiet"}
+    assert '<span class="state inactive">quiet</span>' in answer.text
 
 
 def test_the_form_of_a_new_alert_is_filled_in(client, ada):

@@ -99,6 +99,10 @@ def test_wrong_rows_are_listed_and_nothing_is_recorded_in_any_portfolio(client, 
     assert f'<td>3</td><td class="text">{missing}</td>' in text
     assert not Transaction.objects.exists()
     assert ImportFile.objects.exists()
+    # Whoever mends them sees first whether all are right now.
+    assert 'name="record"' not in text
+    send(client, savings, in_json(ROW))
+    assert 'name="record"' in confirm(client, savings, account_0=savings.pk).text
 
 
 def test_what_is_wrong_with_a_row_that_becomes_two_transactions_is_listed_once(client, savings):

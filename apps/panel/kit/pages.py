@@ -163,7 +163,11 @@ class PageAdmin(SiteAdmin):
     @property
     def media(self) -> forms.Media:
         base: forms.Media = super().media
-        return base + forms.Media(js=[forms.Script("site/live.js", defer=True)]) if self.is_live else base
+        return (
+            base + forms.Media(js=["site/reader.js", forms.Script("site/live.js", defer=True)])
+            if self.is_live
+            else base
+        )
 
     def get_urls(self) -> list[URLPattern]:
         urls: list[URLPattern] = super().get_urls()
