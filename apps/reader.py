@@ -1,4 +1,4 @@
-"""Whoever reads a page: in which zone and locale it is written.
+"""The reader of a page, for whose time zone and locale numbers and times are written.
 
 The middleware of the site activates what a signed-in reader has chosen while a page is made. Answers to programs are in
 UTC and in the default locale. Workers write the texts of messages for the channel's owner, whom they name.

@@ -25,7 +25,7 @@ TIMEOUT_SECONDS = 60
 
 
 class Refused(Exception):
-    """What is wrong, and what to do."""
+    """The digests cannot be written. The text says why, and what to do."""
 
 
 def files(folder: Path) -> list[tuple[Path, re.Pattern[str]]]:

@@ -1,4 +1,4 @@
-"""What docs/api.md lists: the codes of errors, the mutations and their permissions. Each table is compared whole."""
+"""docs/api.md lists all codes of errors, and all mutations with their permissions."""
 
 import re
 

@@ -1,5 +1,4 @@
-"""What stands at the axes of a chart of prices: in the reader's zone and locale, and apart from each other on a narrow
-page too."""
+"""Charts of prices label their axes in the reader's time zone and locale. They do not overlap on a narrow page."""
 
 import re
 from itertools import pairwise
@@ -89,7 +88,7 @@ def test_times_below_a_chart_are_in_the_readers_zone_with_a_date_where_a_day_beg
     assert texts == ["21:00 2026-03-02", "22:00", "23:00", "00:00 2026-03-03", "01:00", "02:00", "03:00"]
 
 
-# What stands in the tooltip over the last price, and beside the axis of prices.
+# Returns the text of the tooltip over the last price, and the labels of the price axis.
 TOOLTIP = """
 () => {
     const chart = Chart.getChart(document.querySelector("canvas.price-chart"));

@@ -1,5 +1,5 @@
-"""What is read from a replica of the database, on a primary and a streaming replica of their own: which statements of
-which pages, and what happens where the replica lags, ends and returns."""
+"""Pages read candles, history and logs from a replica of the database, and from the primary while the replica is away
+or too far behind. The tests start a primary and a streaming replica of their own."""
 
 import logging
 import re
