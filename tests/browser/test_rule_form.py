@@ -110,6 +110,34 @@ def test_what_is_wrong_is_said_beside_each_field_once_it_was_touched(owner, live
     assert RuleVersion.objects.get().document["condition"] == {"kind": "inside", "low": "1.005", "high": "1000"}
 
 
+# Holds back what the first answer says until the page is told to go on; whole answers after it are read at once.
+_SLOW_FIRST_ANSWER = """
+const read = Response.prototype.json;
+let isFirst = true;
+Response.prototype.json = async function () {
+  const answer = await read.call(this);
+  if (isFirst) {
+    isFirst = false;
+    await new Promise((goOn) => { window.goOn = goOn; });
+  }
+  return answer;
+};
+"""
+
+
+def test_an_answer_that_is_read_after_a_later_one_is_dropped(owner, live_server, page):
+    page.add_init_script(_SLOW_FIRST_ANSWER)
+    page.goto(f"{live_server.url}/admin/rules/rule/add/")
+    page.select_option("#id_watch", "feed")
+    page.wait_for_function("Boolean(window.goOn)")
+    page.select_option("#id_feed", label="spot")
+    page.select_option("#id_kind", "inside")
+    expect(page.locator("#rule-preview")).to_contain_text("Still to be filled in: Low, High.")
+    page.evaluate("new Promise((done) => { window.goOn(); setTimeout(done); })")
+    expect(page.locator("#rule-preview")).to_contain_text("Still to be filled in: Low, High.")
+    assert page.locator(".form-note.is-wrong").all_inner_texts() == []
+
+
 def test_a_combined_rule_that_is_only_looked_at_gets_no_version(owner, live_server, page):
     condition = {"not": {"kind": "below", "level": "1.005"}}
     rule = make_rule(owner, name="Not below", assets=["BTC-USD"], condition=condition)

@@ -9,15 +9,16 @@
     let timer = 0;
     let asked = 0;
     const ask = async () => {
-      asked += 1;
       const mine = asked;
       const response = await fetch(panel.dataset.address, { method: "POST", body: new FormData(form) });
-      // An answer that comes after a later question is an old one.
-      if (response.ok && mine === asked) {
-        show(panel, await response.json());
+      const answer = response.ok ? await response.json() : null;
+      // An answer that was read after a later change is about an older form.
+      if (answer && mine === asked) {
+        show(panel, answer);
       }
     };
     return () => {
+      asked += 1;
       window.clearTimeout(timer);
       timer = window.setTimeout(() => ask().catch(() => {}), DELAY_MILLISECONDS);
     };

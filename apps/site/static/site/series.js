@@ -6,18 +6,19 @@
     const offered = document.getElementById("assets");
     const sentences = document.getElementById("sentences");
 
-    // Returns a function that calls another a moment after its last call; an answer to an older question is dropped.
+    // Returns a function that calls another a moment after its last call; an answer that was read after a later call is dropped.
     function later(ask, show) {
         let timer = 0;
         let asked = 0;
         return value => {
+            asked += 1;
+            const mine = asked;
             clearTimeout(timer);
             timer = setTimeout(async () => {
-                asked += 1;
-                const mine = asked;
-                const answer = await ask(value).catch(() => null);
-                if (answer && answer.ok && mine === asked) {
-                    show(await answer.json());
+                const response = await ask(value).catch(() => null);
+                const answer = response?.ok ? await response.json() : null;
+                if (answer && mine === asked) {
+                    show(answer);
                 }
             }, DELAY_MS);
         };
