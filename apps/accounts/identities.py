@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from apps.accounts.domain import is_latin
-from apps.accounts.queries import is_name_taken
+from apps.accounts.queries import has_password, identities_of, is_name_taken
 from apps.accounts.roles import OWNER
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ ASK = "Ask whoever runs this site."
 
 
 class IdentityRefused(Exception):
-    """The identity opens no account; the text says why, for people."""
+    """The identity opens no account, or cannot be connected or removed; the text says why, for people."""
 
 
 def user_of_identity(*, issuer: str, subject: str, email: str, names: list[str]) -> User:
@@ -34,14 +34,67 @@ def user_of_identity(*, issuer: str, subject: str, email: str, names: list[str])
     email: one that the provider has verified, or ""; names: what to call a new user, the best first. Raises
     IdentityRefused.
     """
-    if not subject or len(subject) > SUBJECT_LONGEST:
-        raise IdentityRefused(f"The provider names you in a way that this site cannot keep. {ASK}")
+    _refuse_subject(subject)
     try:
         with transaction.atomic():
             return _user_of_identity(issuer, subject, _valid(email), names)
     except IntegrityError:
         # The same person at the same moment, or a new user of the same name.
         raise IdentityRefused("Somebody signed in at the same moment; try again.") from None
+
+
+def connect_identity(*, user: User, issuer: str, subject: str) -> None:
+    """Let an identity sign in the user, who has shown that it is theirs. Raises IdentityRefused."""
+    _refuse_subject(subject)
+    try:
+        with transaction.atomic():
+            # Of two at once, the second sees the identity of the first.
+            User.objects.select_for_update(no_key=True).get(pk=user.pk)
+            known = SocialAccount.objects.filter(provider=issuer, uid=subject).first()
+            if known is not None and known.user_id != user.pk:
+                raise IdentityRefused("This identity signs in another account here. Remove it there first.")
+            if known is None and SocialAccount.objects.filter(user=user, provider=issuer).exists():
+                raise IdentityRefused("Your account has another identity of this provider. Remove that one first.")
+            if known is None:
+                SocialAccount.objects.create(user=user, provider=issuer, uid=subject)
+                logger.info("identity connected", extra={"user_id": user.pk, "is_new": False})
+    except IntegrityError:
+        raise IdentityRefused("Somebody connected this identity at the same moment; try again.") from None
+
+
+def remove_identity(*, user: User, identity_id: int, even_last: bool = False) -> bool:
+    """Let an identity of the user no longer sign them in, and return whether there was one.
+
+    even_last: also where they could sign in by nothing else, as an administrator may decide. Raises IdentityRefused.
+    """
+    with transaction.atomic():
+        # Of two at once, the second sees that the first is gone.
+        locked = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+        identity = identities_of(locked).filter(pk=identity_id).first()
+        if identity is None:
+            return False
+        if not even_last and (why := why_kept(identity)):
+            raise IdentityRefused(why)
+        identity.delete()
+    logger.info("identity removed", extra={"user_id": user.pk})
+    return True
+
+
+def why_kept(identity: SocialAccount) -> str:
+    """Return why the user of an identity cannot remove it: they have no password and no other identity of the provider
+    of today. "" where they can."""
+    others = identities_of(identity.user).filter(provider=settings.OIDC_ISSUER).exclude(pk=identity.pk)
+    if has_password(identity.user) or others.exists():
+        return ""
+    if not settings.PASSWORD_SIGN_IN:
+        return "You sign in by nothing else, and this site has no passwords."
+    way = "by “Forgot your password?” on the sign-in page" if settings.EMAIL_CONFIGURED else "which an operator does"
+    return f"You sign in by nothing else. First set a password, {way}."
+
+
+def _refuse_subject(subject: str) -> None:
+    if not subject or len(subject) > SUBJECT_LONGEST:
+        raise IdentityRefused(f"The provider names you in a way that this site cannot keep. {ASK}")
 
 
 def _user_of_identity(issuer: str, subject: str, email: str, names: list[str]) -> User:

@@ -15,6 +15,7 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 
 from apps.accounts.domain import look_of
 from apps.accounts.models import Profile, SignInAttempt
+from apps.accounts.second_factor import must_turn_on
 from apps.locales import LOCALES, STANDARD, Reader
 
 WITHIN = timedelta(hours=1)
@@ -58,13 +59,14 @@ def reader_of(user: AbstractBaseUser | AnonymousUser) -> Reader:
 
 
 def users_of_sessions(keys: Iterable[str], *, now: datetime) -> dict[str, AbstractBaseUser]:
-    """Return session key -> its user, for those that are in force: not over, of an active user, and begun under the
-    password of today. Two statements."""
+    """Return session key -> its user, for those that are in force: not over, of an active user with the second factor
+    that the site requires, and begun under the password of today. Two statements, three where one is required."""
     rows = Session.objects.filter(pk__in=set(keys), expire_date__gt=now)
     found = {row.pk: row.get_decoded() for row in rows}
     signed_in = {key: data[SESSION_KEY] for key, data in found.items() if SESSION_KEY in data}
     users = get_user_model().objects.filter(pk__in=signed_in.values(), is_active=True)
-    by_id = {str(user.pk): user for user in users}
+    without = must_turn_on(users)
+    by_id = {str(user.pk): user for user in users if user.pk not in without}
     return {
         key: by_id[user_id]
         for key, user_id in signed_in.items()

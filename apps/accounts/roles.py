@@ -7,7 +7,7 @@ from django.contrib.auth import get_permission_codename
 from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 OWNER, OPERATOR = "Owner", "Operator"
 
@@ -53,6 +53,13 @@ PERMISSIONS: dict[str, list[str]] = {
         *(f"auth.{verb}_user" for verb in ("view", "add", "change")),
     ],
 }
+
+# Users whose rights go beyond those of the group Owner.
+MORE_THAN_OWNER = (
+    Q(is_superuser=True)
+    | Exists(User.groups.through.objects.filter(user=OuterRef("pk")).exclude(group__name=OWNER))
+    | Exists(User.user_permissions.through.objects.filter(user=OuterRef("pk")))
+)
 
 
 def make_groups(using: str = "default", apps: Any = installed, **kwargs: Any) -> None:

@@ -4,6 +4,7 @@ allauth keeps both as rows of Authenticator, whose secrets are encrypted. A code
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,9 +13,13 @@ from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, hotp_value
 from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef
 from django.utils.crypto import constant_time_compare
+
+from apps.accounts.roles import MORE_THAN_OWNER
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +52,19 @@ def second_factor_of(user: User) -> SecondFactor | None:
     # Without their secret: the key by which it was encrypted may be lost.
     left = settings.MFA_RECOVERY_CODE_COUNT - recovery.data["used_mask"].bit_count() if recovery is not None else 0
     return SecondFactor(since=totp.created_at, last_used_at=max(used, default=None), recovery_codes_left=left)
+
+
+def must_turn_on(users: Iterable[AbstractBaseUser]) -> set[int]:
+    """Return the ids of those who have to turn a second factor on before they do anything else, by the setting
+    TWO_FACTOR_REQUIRED. One statement; none where the setting is off."""
+    ids = [user.pk for user in users]
+    if settings.TWO_FACTOR_REQUIRED == "off" or not ids:
+        return set()
+    has_none = ~Exists(Authenticator.objects.filter(user=OuterRef("pk"), type=Authenticator.Type.TOTP))
+    found = User.objects.filter(has_none, pk__in=ids)
+    if settings.TWO_FACTOR_REQUIRED == "staff":
+        found = found.filter(MORE_THAN_OWNER)
+    return set(found.values_list("pk", flat=True))
 
 
 def matching_step(secret: str, code: str, *, now: datetime) -> int | None:

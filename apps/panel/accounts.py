@@ -14,16 +14,18 @@ from django.contrib.auth.models import Group, User
 from django.forms import BaseModelForm
 from django.http import HttpRequest
 from django.urls import path, reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from apps.accounts import roles
+from apps.accounts.queries import identities_of
 from apps.accounts.second_factor import second_factor_of
 from apps.accounts.services import send_password_link
 from apps.panel.account_forms import InvitedForm, MadeForm, RenamedForm
+from apps.panel.identities import identity_view
 from apps.panel.kit.addresses import CheckedAddress
 from apps.panel.leaving import about, leaving_view
 from apps.panel.second_factor import second_factor_view
@@ -70,7 +72,7 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
             passwords = ["password1", "password2"] if _is_password_set_here() else []
             return [(None, {"fields": ["username", "email", "groups", *passwords]})]
         # Who may only look has no use for the form that sets a password, nor for how it is stored.
-        sign_in = ["password", "second_factor"] if self.has_change_permission(request, obj) else []
+        sign_in = ["password", "second_factor", "identities"] if self.has_change_permission(request, obj) else []
         simple = (None, {"fields": ["username", "email", "groups", "is_active", *sign_in, "last_login"]})
         if not request.user.is_superuser:
             return [simple]
@@ -94,17 +96,17 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
         return db_field.formfield(**kwargs)
 
     def get_urls(self) -> list[Any]:
-        leave, second_factor = (
-            self.admin_site.admin_view(partial(view, self)) for view in (leaving_view, second_factor_view)
-        )
+        views = (leaving_view, second_factor_view, identity_view)
+        leave, second_factor, identity = (self.admin_site.admin_view(partial(view, self)) for view in views)
         return [
             path("<int:user_id>/leave/", leave, name="auth_user_leave"),
             path("<int:user_id>/second-factor/", second_factor, name="auth_user_second_factor"),
+            path("<int:user_id>/identities/<int:identity_id>/", identity, name="auth_user_identity"),
             *super().get_urls(),
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
-        return ["last_login", "date_joined", "second_factor"]
+        return ["last_login", "date_joined", "second_factor", "identities"]
 
     def get_list_filter(self, request: HttpRequest) -> list[str]:
         return self.list_filter if request.user.is_superuser else ["is_active"]
@@ -140,6 +142,20 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
         page = reverse("admin:auth_user_second_factor", args=[user.pk])
         way = '<a class="underline" href="{}">Turn it off</a> where the phone and the recovery codes are lost.'
         return format_html("On since {}. " + way, show_time(factor.since), page)
+
+    @admin.display(description="single sign-on")
+    def identities(self, user: User) -> str:
+        lines = [
+            (
+                one.uid,
+                one.provider,
+                show_time(one.date_joined),
+                reverse("admin:auth_user_identity", args=[user.pk, one.pk]),
+            )
+            for one in identities_of(user)
+        ]
+        line = '<p>{} of {}, since {}. <a class="underline" href="{}">Remove it</a>.</p>'
+        return format_html_join("", line, lines) or "No identity of a provider signs in here."
 
     @admin.display(description="groups")
     def group_names(self, user: User) -> str:

@@ -13,7 +13,7 @@ from django.db.models import Q
 from apps.market.models import Asset
 from apps.market.queries import assets_named
 from apps.portfolios.domain.files import read_activities
-from apps.portfolios.domain.tables import Activities, Activity, FileRefused, RowError
+from apps.portfolios.domain.tables import NO_CHOICES, Activities, Activity, Choices, FileRefused, RowError
 from apps.portfolios.domain.transactions import CASH_KINDS
 from apps.portfolios.file_rows import columns_of
 from apps.portfolios.file_splits import confirm_splits
@@ -40,12 +40,13 @@ class Imported(NamedTuple):
 
 
 class ImportRefused(Exception):
-    """Some rows are wrong, so none was recorded. errors: by row, at most 100; count: of all."""
+    """Some rows are wrong, so none was recorded. errors: by row, at most 100; count: of all; rows: their numbers."""
 
     def __init__(self, errors: Sequence[RowError]) -> None:
         super().__init__(f"{len(errors)} rows are wrong")
         self.errors = sorted(errors)[:ERRORS_MOST]
         self.count = len(errors)
+        self.rows = frozenset(one.row for one in errors if one.row)
 
 
 def import_rows(
@@ -138,9 +139,9 @@ def import_activities(
     return done[0] if done else Imported(portfolio, 0, 0, 0), read
 
 
-def read_file(content: bytes) -> Activities:
+def read_file(content: bytes, choices: Choices = NO_CHOICES) -> Activities:
     """Return the transactions of a file that somebody sends. Raises FileRefused."""
-    read = read_activities(content)
+    read = read_activities(content, choices)
     if len(read.accounts()) > ACCOUNTS_MOST:
         raise FileRefused(f"The file has more than {ACCOUNTS_MOST} accounts; split it.")
     return read

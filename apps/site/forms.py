@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import PurePath
 from typing import Any
 
@@ -240,6 +241,12 @@ class NewSeriesForm(OnceForm, SeriesForm):
     field_order = ("kind", "symbol", "every_seconds", "target")
 
 
+def mapping_field(kind: str, name: str) -> str:
+    """Return what the field of an account, a symbol or a manual asset is called. It stays the same where another choice
+    adds names to a file, or takes some away."""
+    return f"{kind}_{sha256(name.encode()).hexdigest()[:16]}"
+
+
 class MappingForm(forms.Form):
     """Into which portfolio each account of a file goes, and which asset each of its symbols is.
 
@@ -267,8 +274,8 @@ class MappingForm(forms.Form):
         choices = [(key, str(one)) for key, one in self._own.items()] + [("", "leave out")]
         makes = [(_NEW, "make a portfolio for it")] if may_make else []
         without = "Rows without an account" if any(self._accounts) else "Portfolio"
-        for number, account in enumerate(self._accounts):
-            self.fields[f"account_{number}"] = forms.ChoiceField(
+        for account in self._accounts:
+            self.fields[mapping_field("account", account)] = forms.ChoiceField(
                 choices=choices + makes,
                 required=False,
                 initial=str(portfolio.pk),
@@ -276,18 +283,24 @@ class MappingForm(forms.Form):
             )
         if makes:
             self._add_fields_of_new(read, portfolio)
-        for number, symbol in enumerate(self._symbols):
+        for symbol in self._symbols:
             initial = self._found[symbol].symbol if symbol in self._found else ""
             help_text = "" if initial else "No asset has this name. Write the symbol of one that is here, or:"
-            self.fields[f"symbol_{number}"] = forms.CharField(
+            self.fields[mapping_field("symbol", symbol)] = forms.CharField(
                 required=False, max_length=64, initial=initial, label=f"Asset {symbol}", help_text=help_text
             )
             if not initial:
-                self.fields[f"manual_{number}"] = forms.BooleanField(
+                self.fields[mapping_field("manual", symbol)] = forms.BooleanField(
                     required=False,
                     label=f"Create a manual asset for {symbol}",
                     help_text="Yours alone; you type or upload its prices. A symbol above is what it is called.",
                 )
+
+        if self.is_bound:
+            # What the page before did not ask for says what it says first.
+            asked = [mapping_field("account", one) for one in self._accounts]
+            asked += [mapping_field("symbol", one) for one in self._symbols]
+            self.data = {name: self.fields[name].initial for name in asked} | self.data.dict()
 
     @property
     def mapping(self) -> list[forms.BoundField]:
@@ -341,24 +354,25 @@ class MappingForm(forms.Form):
     @property
     def defaults(self) -> tuple[dict[str, Portfolio], dict[str, Asset]]:
         """What the fields say before anybody has changed them."""
-        chosen = {name: self._own[str(self.fields[f"account_{n}"].initial)] for n, name in enumerate(self._accounts)}
+        chosen = {name: self._own[str(self.fields[mapping_field("account", name)].initial)] for name in self._accounts}
         return chosen, self._found
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        chosen = [cleaned.get(f"account_{number}", "") for number in range(len(self._accounts))]
+        chosen = [cleaned.get(mapping_field("account", account), "") for account in self._accounts]
         named = list(zip(self._accounts, chosen, strict=True))
         self.portfolios = {account: self._own[key] for account, key in named if key in self._own}
         self.new = {account: account[:64] or self._unnamed for account, key in named if key == _NEW}
         self._refuse_new(chosen, cleaned)
-        written = {f"symbol_{n}": cleaned.get(f"symbol_{n}", "").strip().upper() for n in range(len(self._symbols))}
-        there = assets_named({name for name in written.values() if name}, owner_id=self._owner_id)
+        fields = [mapping_field("symbol", symbol) for symbol in self._symbols]
+        written = [cleaned.get(field, "").strip().upper() for field in fields]
+        there = assets_named({*filter(None, written)}, owner_id=self._owner_id)
         self.assets, self.manual = dict(self._found), {}
-        for number, ((field, name), symbol) in enumerate(zip(written.items(), self._symbols, strict=True)):
+        for field, name, symbol in zip(fields, written, self._symbols, strict=True):
             self.assets.pop(symbol, None)
             if name in there:
                 self.assets[symbol] = there[name]
-            elif cleaned.get(f"manual_{number}"):
+            elif cleaned.get(mapping_field("manual", symbol)):
                 self.manual[symbol] = name or symbol.upper()
             elif name:
                 self.add_error(field, f"There is no asset {name}.")
@@ -366,14 +380,14 @@ class MappingForm(forms.Form):
 
     def note_manual(self, symbol: str, error: ValidationError) -> None:
         """Put beside its field why a manual asset cannot be made for a symbol of the file."""
-        self.add_error(f"symbol_{self._symbols.index(symbol)}", " ".join(error.messages))
+        self.add_error(mapping_field("symbol", symbol), " ".join(error.messages))
 
     def _refuse_new(self, chosen: Sequence[str], cleaned: dict[str, Any]) -> None:
         """Refuse names that two portfolios would have, and portfolios without a currency."""
         taken = [one.name for one in self._own.values()] + list(self.new.values())
-        for number, (account, key) in enumerate(zip(self._accounts, chosen, strict=True)):
+        for account, key in zip(self._accounts, chosen, strict=True):
             if key == _NEW and taken.count(self.new[account]) > 1:
                 said = f"There is a portfolio {self.new[account]} already; choose it, or rename it first."
-                self.add_error(f"account_{number}", said)
+                self.add_error(mapping_field("account", account), said)
         if self.new and not cleaned.get("new_base_currency") and "new_base_currency" not in self.errors:
             self.add_error("new_base_currency", "A portfolio needs one.")

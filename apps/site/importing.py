@@ -1,6 +1,6 @@
 """The pages that import a file: choose it, say what its accounts and symbols are, see what it would record, confirm."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
@@ -15,15 +15,16 @@ from django.views.decorators.http import require_http_methods
 from apps.market.models import Asset
 from apps.market.services import create_manual_asset
 from apps.portfolios.domain.files import read_activities
-from apps.portfolios.domain.tables import Activities, Activity, FileRefused, list_rows
+from apps.portfolios.domain.tables import NO_CHOICES, Activities, Activity, FileRefused, list_rows
 from apps.portfolios.file_splits import confirm_splits
 from apps.portfolios.importing import ERRORS_MOST, ImportRefused, drop_file, import_rows, keep_file, kept_file
-from apps.portfolios.models import Portfolio
+from apps.portfolios.models import ImportFile, Portfolio
 from apps.portfolios.requests import ask_for_prices, prices_wanted
 from apps.portfolios.services import create_portfolio
 from apps.site.figures import figure
 from apps.site.forms import ImportForm, MappingForm
 from apps.site.portfolios import context_of, portfolio_of
+from apps.site.reading_form import ReadingForm
 
 ROWS_PREVIEWED = 20
 
@@ -53,15 +54,26 @@ def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
     file = kept_file(_user(request))
     if file is None:
         return redirect("portfolio_import", pk)
+    return _confirm(request, portfolio, file)
+
+
+def _confirm(
+    request: HttpRequest, portfolio: Portfolio, file: ImportFile, *, wrong: Collection[int] = frozenset()
+) -> HttpResponse:
+    """Answer the second page. wrong: rows that are left out since somebody asked for that."""
     now = timezone.now()
+    posted = request.POST if request.method == "POST" else None
     try:
         read = read_activities(bytes(file.content))
     except FileRefused:
         # An older version of this program has taken it.
         drop_file(owner=_user(request))
-        return redirect("portfolio_import", pk)
+        return redirect("portfolio_import", portfolio.pk)
+    reading = ReadingForm(posted, asks=read.asks, portfolio=portfolio, wrong=wrong)
+    if reading.choices != NO_CHOICES:
+        read = read_activities(bytes(file.content), reading.choices)
     given = {"may_make": request.user.has_perm("portfolios.add_portfolio"), "file": file.name}
-    form = MappingForm(request.POST if request.method == "POST" else None, read=read, portfolio=portfolio, **given)
+    form = MappingForm(posted, read=read, portfolio=portfolio, **given)
     records = request.method == "POST" and "record" in request.POST
     context = {
         **context_of(portfolio, now),
@@ -71,9 +83,12 @@ def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
         "count_read": read.row_count,
         **_without(read),
         "form": form,
+        "reading": reading,
         "rows": [_activity(one) for one in read.rows[:ROWS_PREVIEWED]],
     }
-    if form.is_bound and not form.is_valid():
+    # Each says what is wrong with it.
+    are_valid = [one.is_valid() for one in (reading, form)]
+    if form.is_bound and not all(are_valid):
         return render(request, "site/import_confirm.html", context)
     portfolios, assets = (form.portfolios, form.assets) if form.is_bound else form.defaults
     new, manual = (form.new, form.manual) if form.is_bound else ({}, {})
@@ -102,7 +117,9 @@ def confirm_page(request: HttpRequest, pk: int) -> HttpResponse:
             # A preview must not create a portfolio or an asset either.
             transaction.set_rollback(not records)
     except ImportRefused as error:
-        context |= {"errors": error.errors, "count": error.count}
+        if "leave_wrong" in request.POST and error.rows and not wrong:
+            return _confirm(request, portfolio, file, wrong=error.rows)
+        context |= {"errors": error.errors, "count": error.count, "wrong_rows": len(error.rows)}
     except _ManualRefused as error:
         form.note_manual(*error.args)
     return render(request, "site/import_confirm.html", context)

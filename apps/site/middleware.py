@@ -11,12 +11,14 @@ from django.conf import settings
 from django.core.paginator import InvalidPage
 from django.http import HttpRequest, HttpResponseBadRequest, HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
+from django.shortcuts import redirect
 from django.utils import timezone
 from django.views.defaults import page_not_found
 from structlog.contextvars import bound_contextvars
 
 from apps import spans
 from apps.accounts.queries import reader_of
+from apps.accounts.second_factor import must_turn_on
 from apps.reader import activate, nobody_in_particular
 from apps.site.unavailable import DATABASE_ERRORS
 from apps.tracing import new_trace_id
@@ -25,6 +27,8 @@ from apps.tracing import new_trace_id
 _POLLED = {"/healthz", "/readyz", "/status", "/metrics"}
 # Beginnings of routes.
 _FOR_PROGRAMS = ("graphql", "ingest/", "imports", "alertmanager", "metrics", "healthz", "readyz", "status")
+# Names of addresses at which somebody is let in who has yet to set up a second factor.
+_SET_UP = {"second_factor", "logout"}
 _IN_UTC = ("portfolios/", "manual/", "admin/portfolios/")
 _TEXTS = {"application/json", "application/graphql-response+json", "application/javascript", "image/svg+xml"}
 
@@ -84,6 +88,27 @@ class ActiveReader:
                 # A page that needs rows says so itself.
                 return
             activate(replace(reader, zone=UTC) if route.startswith(_IN_UTC) else reader)
+
+
+class RequiredSecondFactor:
+    """Leads a signed-in person without a second factor to where they set it up, where the site requires one. Programs
+    are refused where they show a session."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *_: Any) -> HttpResponseBase | None:
+        if settings.TWO_FACTOR_REQUIRED == "off" or settings.SESSION_COOKIE_NAME not in request.COOKIES:
+            return None
+        match = request.resolver_match
+        is_page = match.route == "graphql" and request.method in ("GET", "HEAD")  # type: ignore[union-attr]
+        if match.view_name in _SET_UP or (match.route.startswith(_FOR_PROGRAMS) and not is_page):  # type: ignore[union-attr]
+            return None
+        user = request.user
+        return redirect("second_factor") if user.is_authenticated and must_turn_on([user]) else None
 
 
 def refuse_nul(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:

@@ -22,6 +22,7 @@ from apps.accounts.models import SignInAttempt
 from apps.accounts.second_factor import (
     AlreadyOn,
     matching_step,
+    must_turn_on,
     renew_recovery_codes,
     second_factor_of,
     turn_off,
@@ -139,7 +140,8 @@ def second_factor(request: HttpRequest) -> HttpResponse:
         del request.session[_SECRET]
         return _codes_shown(request, codes, title="Two-factor sign-in is on")
     qr = _qr_of(get_adapter().build_totp_url(user, secret))
-    return render(request, "site/second_factor.html", {"title": title, "form": form, "secret": secret, "qr": qr})
+    context = {"title": title, "form": form, "secret": secret, "qr": qr, "is_required": bool(must_turn_on([user]))}
+    return render(request, "site/second_factor.html", context)
 
 
 @never_cache
@@ -166,6 +168,9 @@ def second_factor_off(request: HttpRequest) -> HttpResponse:
     if unanswered := _asked_for_code(request, question):
         return unanswered
     turn_off(user=_reader(request))
+    if must_turn_on([_reader(request)]):
+        # For another phone.
+        return redirect("second_factor")
     text = "From now on no code is asked for when you sign in."
     return render(request, "site/said.html", {"title": "Two-factor sign-in is off", "text": text})
 

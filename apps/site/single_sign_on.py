@@ -2,7 +2,8 @@
 
 import logging
 import secrets
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import jwt
 import requests
@@ -16,15 +17,16 @@ from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
 from allauth.socialaccount.providers.openid_connect.views import OpenIDConnectOAuth2Adapter
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.crypto import constant_time_compare
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from apps.accounts.identities import IdentityRefused, user_of_identity
+from apps.accounts.identities import IdentityRefused, connect_identity, user_of_identity
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 # A provider's clock may be that many seconds fast or slow.
 LEEWAY_SECONDS = 30
 NOT_NOW = "It does not answer as it should. Try again in some minutes."
-NOT_ACCEPTED = "This site could not accept its answer. Try again from the sign-in page."
+NOT_ACCEPTED = "This site could not accept its answer. Try again."
 # What the provider may send in place of what is documented.
 _STRANGE = (KeyError, TypeError, ValueError, AttributeError)
 
@@ -57,7 +59,7 @@ class _Adapter(OpenIDConnectOAuth2Adapter):
         return str(settings.SITE_URL + reverse("single_sign_on_callback"))
 
 
-class _Provider(OpenIDConnectProvider):
+class Provider(OpenIDConnectProvider):
     oauth2_adapter_class = _Adapter
 
 
@@ -68,42 +70,54 @@ def single_sign_on(request: HttpRequest) -> HttpResponse:
 
     By GET: a form's page would have to allow the provider in its policy, which browsers apply to redirects too.
     """
-    provider = _provider(request)
+    provider = provider_of(request)
     target = request.GET.get("next", "")
     is_here = url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure())
-    nonce = secrets.token_urlsafe(32)
     if not request.user.is_authenticated:
         # Anybody may come here, and each leaves a session.
         request.session.set_expiry(statekit.STATE_TTL)
+    return way_to_provider(provider, AuthProcess.LOGIN, next_url=target if is_here else settings.LOGIN_REDIRECT_URL)
+
+
+def way_to_provider(provider: Provider, process: str, *, next_url: str, user_id: int | None = None) -> HttpResponse:
+    """Return the redirect to the provider, or the page that says that it does not answer.
+
+    process: LOGIN or CONNECT of AuthProcess; user_id: to whose account the identity is to be connected.
+    """
+    request, nonce = provider.request, secrets.token_urlsafe(32)
     try:
         return provider.redirect(
             request,
-            AuthProcess.LOGIN,
-            next_url=target if is_here else settings.LOGIN_REDIRECT_URL,
-            data={"nonce": nonce},
+            process,
+            next_url=next_url,
+            data={"nonce": nonce, "user_id": user_id},
             auth_params={"nonce": nonce},
         )
     except (_Refused, OAuth2Error, requests.RequestException, *_STRANGE) as error:
-        return _refused(request, error, NOT_NOW, status=503)
+        return _refused(request, error, NOT_NOW, status=503, process=process)
 
 
 @never_cache
 @require_safe
 def single_sign_on_callback(request: HttpRequest) -> HttpResponse:
-    """Sign the visitor in whom the provider sends back, once their second factor is given."""
-    provider = _provider(request)
+    """Sign the visitor in whom the provider sends back, once their second factor is given; or connect the identity to
+    the account of the reader who asked for that."""
+    provider = provider_of(request)
     state = statekit.unstash_state(request, provider_id=provider.sub_id, state_id=request.GET.get("state", ""))
     if state is None:
         return _refused(request, _Refused("the state is not one of this browser"), NOT_ACCEPTED)
+    refused = partial(_refused, request, process=state["process"])
     if "code" not in request.GET:
         text = "It did not sign you in. You may have cancelled, or may not use this site."
-        return _refused(request, _Refused("the provider gave no code"), text)
+        return refused(_Refused("the provider gave no code"), text)
     try:
         claims = _claims_of(request, provider, state)
     except requests.RequestException as error:
-        return _refused(request, error, NOT_NOW, status=503)
+        return refused(error, NOT_NOW, status=503)
     except (_Refused, OAuth2Error, jwt.PyJWTError, *_STRANGE) as error:
-        return _refused(request, error, NOT_ACCEPTED)
+        return refused(error, NOT_ACCEPTED)
+    if state["process"] == AuthProcess.CONNECT:
+        return _connected(request, claims["sub"], user_id=state["data"]["user_id"])
     # Some providers write it as a text.
     is_verified = claims.get("email_verified") is True or claims.get("email_verified") == "true"
     try:
@@ -114,18 +128,30 @@ def single_sign_on_callback(request: HttpRequest) -> HttpResponse:
             names=[str(claims.get("preferred_username", ""))],
         )
     except IdentityRefused as error:
-        return _refused(request, error, str(error))
+        return refused(error, str(error))
     return perform_login(request, Login(user=user, redirect_url=state["next"]))
 
 
-def _provider(request: HttpRequest) -> _Provider:
+def _connected(request: HttpRequest, subject: str, *, user_id: int) -> HttpResponse:
+    """Connect an identity to the reader's account, where it is the account that asked for it."""
+    try:
+        if request.user.pk != user_id:
+            raise IdentityRefused("You are no longer signed in as the person who asked for it.")
+        connect_identity(user=cast(User, request.user), issuer=settings.OIDC_ISSUER, subject=subject)
+    except IdentityRefused as error:
+        return _refused(request, error, str(error), process=AuthProcess.CONNECT)
+    return redirect("profile")
+
+
+def provider_of(request: HttpRequest) -> Provider:
+    """Return the provider of the settings. Raises Http404 where there is none."""
     apps = get_adapter().list_apps(request)
     if not apps:
         raise Http404
-    return _Provider(request, app=apps[0])
+    return Provider(request, app=apps[0])
 
 
-def _claims_of(request: HttpRequest, provider: _Provider, state: dict[str, Any]) -> dict[str, Any]:
+def _claims_of(request: HttpRequest, provider: Provider, state: dict[str, Any]) -> dict[str, Any]:
     """Return what the provider says of the person. Raises _Refused, jwt.PyJWTError, OAuth2Error, RequestException, and
     one of _STRANGE for answers of another form."""
     adapter = provider.get_oauth2_adapter(request)
@@ -166,11 +192,14 @@ def _verified(id_token: str, config: dict[str, Any], *, nonce: str) -> dict[str,
     return claims
 
 
-def _refused(request: HttpRequest, error: Exception, text: str, *, status: int = 403) -> HttpResponse:
-    """Return the page that says that the provider signed nobody in, and log why."""
+def _refused(
+    request: HttpRequest, error: Exception, text: str, *, status: int = 403, process: str = AuthProcess.LOGIN
+) -> HttpResponse:
+    """Return the page that says that the provider signed nobody in, or connected nothing, and log why."""
     # Of other errors the text may hold what the provider sent.
     is_safe = isinstance(error, _Refused | IdentityRefused | jwt.PyJWTError | requests.RequestException)
     reason = str(error) if is_safe else type(error).__name__
     logger.warning("single sign-on refused", extra={"reason": reason})
-    context = {"title": f"No sign-in by {settings.OIDC_NAME}", "text": text}
-    return render(request, "site/said.html", context, status=status)
+    by = settings.OIDC_NAME
+    title = f"{by} is not connected" if process == AuthProcess.CONNECT else f"No sign-in by {by}"
+    return render(request, "site/said.html", {"title": title, "text": text}, status=status)

@@ -18,7 +18,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from django.views.generic import TemplateView, UpdateView
 
 from apps.accounts.models import Profile
-from apps.accounts.queries import profile_of
+from apps.accounts.queries import identities_of, profile_of
 from apps.accounts.second_factor import second_factor_of
 from apps.accounts.services import forget_attempts
 from apps.alerts.models import Alert
@@ -111,7 +111,16 @@ class ProfileEdit(LoginRequiredMixin, UpdateView):
         return profile_of(self.request.user)
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        return super().get_context_data(second_factor=second_factor_of(self.request.user), **kwargs)
+        user = self.request.user
+        identities = list(identities_of(user))
+        is_connected = any(one.provider == settings.OIDC_ISSUER for one in identities)
+        return super().get_context_data(
+            second_factor=second_factor_of(user),
+            identities=identities,
+            issuer=settings.OIDC_ISSUER,
+            connects=settings.OIDC_NAME if settings.OIDC_ISSUER and not is_connected else "",
+            **kwargs,
+        )
 
 
 class ProfileSaved(LoginRequiredMixin, TemplateView):

@@ -83,8 +83,8 @@ if ON_SQLITE:
     }
 else:
     postgresql = {
-        # Django's own, which counts and times statements.
-        "ENGINE": "django_prometheus.db.backends.postgresql",
+        # Django's own, its statements counted and timed.
+        "ENGINE": "fintech.counted_postgresql",
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
@@ -156,6 +156,7 @@ OIDC_ISSUER = env.url("OIDC_ISSUER", schemes={"http", "https"}, optional=True, b
 OIDC_NAME = env.text("OIDC_NAME")
 OIDC_MATCH_EMAIL = env.boolean("OIDC_MATCH_EMAIL")
 PASSWORD_SIGN_IN = env.boolean("PASSWORD_SIGN_IN")
+TWO_FACTOR_REQUIRED = env.choice("TWO_FACTOR_REQUIRED", {"off", "staff", "everyone"})
 if len(OIDC_ISSUER) > 200:
     env.refuse("OIDC_ISSUER", "is longer than 200 characters")
 if not PASSWORD_SIGN_IN and not OIDC_ISSUER:
@@ -222,6 +223,7 @@ MIDDLEWARE = [
     "apps.site.unavailable.Unavailable",
     "apps.site.middleware.ActiveReader",
     "apps.site.middleware.UnknownPage",
+    "apps.site.middleware.RequiredSecondFactor",
     "allauth.account.middleware.AccountMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]

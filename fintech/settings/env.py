@@ -163,6 +163,11 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "false",
         "true behind a reverse proxy that sets X-Forwarded-Proto and adds to X-Forwarded-For; nowhere else",
     ),
+    "TWO_FACTOR_REQUIRED": (
+        "off",
+        "who has to set up two-factor sign-in before anything else: off (nobody), staff (operators, superusers, and "
+        "whoever else may do more than the group Owner) or everyone",
+    ),
     "VAR_DIR": ("var", "folder for what a run leaves behind: SQLite file, generated key"),
 }
 

@@ -220,3 +220,17 @@ def test_previewing_needs_the_permission_of_the_page(ask, savings):
     assert Permission.objects.filter(codename="add_transaction").exists()
     variables = {"file": str(UUID(int=0)), "portfolio": str(savings.public_id)}
     assert codes(ask(PREVIEW, variables, user=olga)) == ["FORBIDDEN"]
+
+
+def test_a_client_says_what_a_file_does_not(ask, ada, savings, secret):
+    file = send(b"date,symbol,price,quantity\n10/03/2023,ACME,5,2\n11/03/2023,ACME,x,2\n", secret).json()["id"]
+    mutation = PREVIEW.replace("mutation (", "mutation ($reading: ImportReading, ").replace(
+        "file: $file", "reading: $reading, file: $file"
+    )
+    assert [one["field"] for one in call(ask, mutation, ada, file, savings)["errors"]] == [
+        "file.rows[1]",
+        "file.rows[2]",
+    ]
+    reading = {"currency": "USD", "kind": "BUY", "dateOrder": "DAY_FIRST", "leaveOut": [2]}
+    result = call(ask, mutation, ada, file, savings, reading=reading)["result"]
+    assert (result["leftOutCount"], result["leftOut"][0]["row"], result["portfolios"]) == (1, 2, [into(savings, 1)])

@@ -2,6 +2,7 @@
 
 import re
 
+from allauth.socialaccount.models import SocialAccount
 from django.contrib import admin
 from django.contrib.auth.tokens import default_token_generator
 from django.test import RequestFactory
@@ -69,6 +70,7 @@ def _values_of(person):
     return {
         "action token": action_links(message_id=message.pk)[0].url.rpartition("/")[2],
         "pk": Portfolio.objects.get(owner=person, name="Sávings/1").pk,
+        "identity_remove pk": SocialAccount.objects.get(user=person).pk,
         "asset": Asset.objects.get(symbol="ACME-MARKET").pk,
         "row": Transaction.objects.filter(portfolio__owner=person, portfolio__name="Sávings/1", kind="buy")[0].pk,
         "name": "MARKET-0",

@@ -230,3 +230,17 @@ def test_an_exchange_rate_of_a_file_counts_in_portfolios_of_its_currency(base, t
     position = Position.objects.get()
     assert (position.cost, position.cost_in) == (cost, {"USD": "1000"})
     assert LedgerCopy.objects.get(portfolio=portfolio).cash == cash
+
+
+def test_the_command_takes_what_a_file_does_not_say(tmp_path, savings):
+    make_asset()
+    file, out = tmp_path / "short.csv", StringIO()
+    file.write_text("date,symbol,price,quantity\n10/03/2023,ACME,5,2\n11/03/2023,ACME,x,2\n")
+    given = {"owner": "ada", "portfolio": "Savings", "currency": "USD", "kind": "buy", "date_order": "month_first"}
+    call_command("import_transactions", str(file), **given, leave_out=[2], stdout=out)
+    assert out.getvalue().splitlines() == [
+        "1 left out (row 2): You left it out: unitPrice: x is not a number; write it like 1234.5.",
+        "1 recorded, 0 were there already.",
+    ]
+    row = Transaction.objects.get()
+    assert (row.kind, row.currency, f"{row.at:%Y-%m-%d}") == ("buy", "USD", "2023-10-03")

@@ -116,6 +116,7 @@ BAD = [
     ("TELEGRAM_API_URL", {"TELEGRAM_API_URL": f"https://telegram.lan/?key={CANARY}"}),
     ("TRUSTED_DOCUMENTS_ONLY", {"TRUSTED_DOCUMENTS_ONLY": "true"}),
     ("TRUST_PROXY_HEADERS", {"TRUST_PROXY_HEADERS": CANARY}),
+    ("TWO_FACTOR_REQUIRED", {"TWO_FACTOR_REQUIRED": CANARY}),
 ]
 
 GOOD = [
@@ -137,6 +138,7 @@ GOOD = [
         "REDIS_URL": "rediss://:long-and-own@127.0.0.1:6379/0",
         "SITE_URL": "https://fintech.example.org/",
         "TRUST_PROXY_HEADERS": "true",
+        "TWO_FACTOR_REQUIRED": "staff",
     }
     | SECRET
     | OIDC,

@@ -10,13 +10,16 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.market.models import Asset
+from apps.portfolios.domain.files import read_activities
 from apps.portfolios.importing import prune_import_files
 from apps.portfolios.models import ImportFile, PriceRequest, Transaction
+from apps.site.forms import mapping_field
 from tests.builders import make_owner
 from tests.portfolios.domain.test_ghostfolio import ROW, in_json
 from tests.portfolios.rows import bought, close, make_asset, make_portfolio, record
 
 pytestmark = pytest.mark.django_db
+ACCOUNT = mapping_field("account", "Broker")
 
 
 @pytest.fixture
@@ -40,8 +43,8 @@ def confirm(client, portfolio, **fields):
     """Send the form of the second page, with its own values but for these."""
     address = reverse("portfolio_import_confirm", args=[portfolio.pk])
     page = client.get(address).text
-    given = dict(re.findall(r'<input type="text" name="(symbol_\d+)" value="([^"]*)"', page))
-    chosen = re.findall(r'<select name="(account_\d+)"[^>]*>.*?<option value="([^"]*)" selected', page, re.DOTALL)
+    given = dict(re.findall(r'<input type="text" name="(symbol_\w+)" value="([^"]*)"', page))
+    chosen = re.findall(r'<select name="(account_\w+)"[^>]*>.*?<option value="([^"]*)" selected', page, re.DOTALL)
     return client.post(address, given | dict(chosen) | fields)
 
 
@@ -74,9 +77,10 @@ def test_a_file_is_recorded_once(client, savings):
 def test_accounts_go_to_portfolios_and_symbols_to_assets(client, ada, savings):
     other, bolt = make_portfolio(ada, "Other"), make_asset("BOLT")
     send(client, savings, in_json(ROW, ROW | {"accountId": "a2", "symbol": "XX1"}, ROW | {"accountId": "a3"}))
-    # In order: Broker, a2, a3; the unknown symbol first.
-    mapped = {"account_0": "", "account_1": other.pk, "account_2": savings.pk, "symbol_0": "bolt", "record": "1"}
-    assert "There is no asset NONE." in confirm(client, savings, **mapped | {"symbol_0": "NONE"}).text
+    accounts = {ACCOUNT: "", mapping_field("account", "a2"): other.pk, mapping_field("account", "a3"): savings.pk}
+    symbol = mapping_field("symbol", "XX1")
+    mapped = accounts | {symbol: "bolt", "record": "1"}
+    assert "There is no asset NONE." in confirm(client, savings, **mapped | {symbol: "NONE"}).text
     assert not Transaction.objects.exists()
     assert said(confirm(client, savings, **mapped).text) == [
         "Savings: 1 recorded, 0 were there already. See Savings",
@@ -92,7 +96,7 @@ def test_accounts_go_to_portfolios_and_symbols_to_assets(client, ada, savings):
 def test_wrong_rows_are_listed_and_nothing_is_recorded_in_any_portfolio(client, ada, savings):
     other = make_portfolio(ada, "Other")
     send(client, savings, in_json(ROW, ROW | {"accountId": "a2", "type": "SELL"}, ROW | {"symbol": "<b>"}))
-    text = confirm(client, savings, account_0=savings.pk, account_1=other.pk, record="1").text
+    text = confirm(client, savings, **{ACCOUNT: savings.pk, mapping_field("account", "a2"): other.pk}, record="1").text
     assert "2 rows are wrong, so nothing is recorded" in text
     assert '<td>2</td><td class="text">quantity: Only 0 is held on 2024-01-02, so 2 cannot leave.</td>' in text
     missing = "symbol: there is no asset &lt;b&gt;; choose one for it, or ask an operator to add it."
@@ -102,7 +106,7 @@ def test_wrong_rows_are_listed_and_nothing_is_recorded_in_any_portfolio(client, 
     # Whoever mends them sees first whether all are right now.
     assert 'name="record"' not in text
     send(client, savings, in_json(ROW))
-    assert 'name="record"' in confirm(client, savings, account_0=savings.pk).text
+    assert 'name="record"' in confirm(client, savings, **{ACCOUNT: savings.pk}).text
 
 
 def test_what_is_wrong_with_a_row_that_becomes_two_transactions_is_listed_once(client, savings):
@@ -181,7 +185,7 @@ def test_a_foreign_portfolio_is_none_and_who_may_add_nothing_imports_nothing(cli
     assert send(client, theirs, in_json(ROW)).status_code == 404
     send(client, savings, in_json(ROW))
     assert "EVES" not in client.get(address).text
-    assert "Select a valid choice" in confirm(client, savings, account_0=theirs.pk, record="1").text
+    assert "Select a valid choice" in confirm(client, savings, **{ACCOUNT: theirs.pk}, record="1").text
     assert client.get(reverse("portfolio_import_confirm", args=[theirs.pk])).status_code == 404
     ada.user_permissions.clear()
     assert [client.get(address).status_code, send(client, savings, in_json(ROW)).status_code] == [403, 403]
@@ -209,7 +213,7 @@ def test_a_file_that_nobody_confirms_is_dropped_after_a_day(client, savings):
 def test_a_portfolio_is_made_for_an_account_when_the_file_is_recorded(client, ada, savings):
     ada.user_permissions.add(Permission.objects.get(codename="add_portfolio"))
     send(client, savings, in_json(ROW, ROW | {"accountId": "a2"}))
-    mapped = {"account_0": "new", "new_base_currency": "usd", "new_tracks_cash": "on", "new_method": "average"}
+    mapped = {ACCOUNT: "new", "new_base_currency": "usd", "new_tracks_cash": "on", "new_method": "average"}
     text = confirm(client, savings, **mapped).text
     assert said(text) == [
         "Savings: 1 would be recorded, 0 were there already.",
@@ -227,9 +231,9 @@ def test_a_portfolio_is_made_for_an_account_when_the_file_is_recorded(client, ad
 
 def test_nothing_is_made_where_a_row_is_wrong_a_name_is_taken_or_it_is_not_allowed(client, ada, savings):
     send(client, savings, in_json(ROW, ROW | {"accountId": "a2", "type": "SELL"}))
-    assert "Select a valid choice" in confirm(client, savings, account_0="new", record="1").text
+    assert "Select a valid choice" in confirm(client, savings, **{ACCOUNT: "new"}, record="1").text
     ada.user_permissions.add(Permission.objects.get(codename="add_portfolio"))
-    asked = {"account_0": "new", "new_base_currency": "USD", "record": "1"}
+    asked = {ACCOUNT: "new", "new_base_currency": "USD", "record": "1"}
     assert "1 row is wrong" in confirm(client, savings, **asked).text
     assert "is not a known currency" in confirm(client, savings, **asked | {"new_base_currency": "QQQ"}).text
     assert "A portfolio needs one." in confirm(client, savings, **asked | {"new_base_currency": ""}).text
@@ -261,3 +265,103 @@ def test_operators_are_asked_for_what_has_no_asset_or_no_past(client, ada, savin
         (ada.pk, "LATE", "USD", "2024-01-02"),
     }
     assert not Transaction.objects.exists()
+
+
+SHORT = "date,symbol,price,quantity\n"
+
+
+def test_a_file_without_currency_and_kind_takes_those_of_the_page(client, savings):
+    send(client, savings, f"{SHORT}2024-01-02,ACME,5,2\n".encode())
+    text = client.get(reverse("portfolio_import_confirm", args=[savings.pk])).text
+    assert said(text) == ["Savings: 1 would be recorded, 0 were there already."]
+    assert re.search(r'<input type="text" name="currency" value="EUR"', text)
+    assert '<option value="buy" selected>purchases</option>' in text
+    assert "QQQ is not a known currency" in confirm(client, savings, currency="qqq", kind="buy", record="1").text
+    assert not Transaction.objects.exists()
+    confirm(client, savings, currency="usd", kind="dividend", record="1")
+    row = Transaction.objects.get()
+    assert (row.kind, row.currency, row.amount) == ("dividend", "USD", 10)
+
+
+def test_fields_are_asked_for_where_the_file_leaves_them_open(client, savings):
+    send(client, savings, in_json(ROW))
+    text = client.get(reverse("portfolio_import_confirm", args=[savings.pk])).text
+    asked = set(re.findall(r' name="(currency|kind|date_order|leave_out)"', text))
+    assert asked == {"leave_out"}
+
+
+def test_the_order_of_dates_is_chosen_where_the_file_leaves_it_open(client, savings):
+    send(client, savings, f"{SHORT}10/03/2023,ACME,5,2\n".encode())
+    given = {"currency": "EUR", "kind": "buy"}
+    text = confirm(client, savings, **given, date_order="day_first").text
+    # What the page before did not ask for is chosen as on a first page.
+    assert re.search(rf'name="{mapping_field("symbol", "ACME")}" value="ACME"', text)
+    assert f'<option value="{savings.pk}" selected>Savings</option>' in text
+    text = confirm(client, savings, **given, record="1").text
+    assert "10/03/2023 is 2023-03-10 with the day first, and 2023-10-03 with the month first" in text
+    assert not Transaction.objects.exists()
+    confirm(client, savings, **given, date_order="month_first", record="1")
+    assert f"{Transaction.objects.get().at:%Y-%m-%d}" == "2023-10-03"
+
+
+def leave_out_of(text):
+    """Return the rows that the page would leave out."""
+    return re.search(r'name="leave_out"(?: value="([^"]*)")?', text)[1]
+
+
+def test_rows_are_left_out_on_purpose_and_named(client, savings):
+    sale = ROW | {"date": "2024-02-01", "type": "SELL", "quantity": 5}
+    rows = [ROW, ROW | {"type": "LOAN"}, ROW | {"date": "soon"}, sale, ROW | {"quantity": 3}]
+    send(client, savings, in_json(*rows))
+    text = confirm(client, savings).text
+    ticks = set(re.findall(r'<input type="checkbox" name="leave" value="(\d+)" form="mapping"', text))
+    assert (ticks, "2 rows are wrong" in text, "Leave out 2 wrong rows" in text) == ({"2", "3"}, True, True)
+    # One ticked row leaves the other wrong, and a sale needs its purchase.
+    text = confirm(client, savings, leave=["2"], record="1").text
+    assert (leave_out_of(text), "1 row is wrong" in text) == ("2", True)
+    text = confirm(client, savings, leave=["1"], leave_out="2", leave_wrong="1").text
+    assert (leave_out_of(text), "1 row is wrong" in text) == ("1-4", False)
+    assert said(text) == ["Savings: 1 would be recorded, 0 were there already."]
+    assert 'name="record"' in text
+    assert not Transaction.objects.exists()
+    text = confirm(client, savings, leave_out="2-3", record="1").text
+    assert said(text) == ["Savings: 3 recorded, 0 were there already. See Savings"]
+    assert "2 rows left out" in text
+    for why, row in (("You left it out: type: LOAN is not known", 2), ("You left it out: date: soon is no", 3)):
+        assert re.search(rf'<td class="text">{why}[^<]*</td><td class="text">{row}</td>', text)
+    assert Transaction.objects.count() == 3
+
+
+def test_what_is_left_out_of_right_rows_makes_wrong_what_needs_it(client, savings):
+    sale = ROW | {"date": "2024-02-01", "type": "SELL"}
+    send(client, savings, in_json(ROW, ROW | {"date": "soon"}, sale))
+    text = confirm(client, savings, leave_out="1, 2", record="1").text
+    assert '<td>3</td><td class="text">quantity: Only 0 is held on 2024-02-01, so 2 cannot leave.</td>' in text
+    assert not Transaction.objects.exists()
+
+
+def test_choices_of_assets_stay_where_other_rows_are_left_out(client, ada, savings):
+    bolt = make_asset("BOLT")
+    send(client, savings, in_json(ROW | {"symbol": "AAA"}, ROW | {"symbol": "XX1"}))
+    symbol = mapping_field("symbol", "XX1")
+    text = confirm(client, savings, leave_out="1", **{symbol: "BOLT"}).text
+    assert re.search(rf'name="{symbol}" value="BOLT"', text)
+    confirm(client, savings, leave_out="1", **{symbol: "BOLT"}, record="1")
+    assert Transaction.objects.get().asset == bolt
+
+
+@pytest.mark.parametrize("written", ["x", "0", "3-2", "1-50001", "-1", "1;2"])
+def test_what_is_no_row_is_refused_beside_its_field(client, savings, written):
+    send(client, savings, in_json(ROW))
+    text = confirm(client, savings, leave_out=f"1, {written}", leave=["7", "x", "0" * 9], record="1").text
+    assert f"{written} is no row of a file; write numbers like 3, 5-8." in text
+    assert not Transaction.objects.exists()
+
+
+def test_the_sample_file_is_read_without_an_error(client, savings):
+    text = client.get(reverse("portfolio_import", args=[savings.pk])).text
+    address = re.search(r'<a href="(/static/site/transactions\.csv[^"]*)" download>', text)[1]
+    content = b"".join(client.get(address).streaming_content)
+    read = read_activities(content)
+    assert (read.errors, read.asks, len(read.rows)) == ([], frozenset(), read.row_count)
+    assert read.row_count > 2

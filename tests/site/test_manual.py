@@ -13,6 +13,7 @@ from apps.market.queries import every_asset, every_feed
 from apps.market.services import create_manual_asset
 from apps.pipeline.flow import evaluate_pending, roll_up
 from apps.portfolios.models import Transaction
+from apps.site.forms import mapping_field
 from apps.site.market import address_of
 from apps.site.once import new_key
 from apps.wording import format_plain
@@ -184,7 +185,7 @@ def test_an_import_makes_manual_assets_of_what_is_not_known(client, ada):
     savings = make_portfolio(ada)
     client.post(reverse("portfolio_import", args=[savings.pk]), {"file": SimpleUploadedFile("mine.csv", CSV)})
     confirm = reverse("portfolio_import_confirm", args=[savings.pk])
-    chosen = {"account_0": savings.pk, "symbol_0": "", "manual_0": "on"}
+    chosen = {mapping_field("account", ""): savings.pk, mapping_field("manual", "HOUSE"): "on"}
     preview = client.post(confirm, chosen).text
     assert "A manual asset HOUSE would be made, with prices in EUR." in preview
     assert not every_asset().exists()
@@ -201,11 +202,11 @@ def test_an_import_says_why_a_manual_asset_cannot_be_made(client, ada):
     file = SimpleUploadedFile("mine.csv", CSV.replace(b"HOUSE", b"MY HOUSE"))
     client.post(reverse("portfolio_import", args=[savings.pk]), {"file": file})
     confirm = reverse("portfolio_import_confirm", args=[savings.pk])
-    chosen = {"account_0": savings.pk, "symbol_0": "", "manual_0": "on", "record": "1"}
+    chosen = {mapping_field("account", ""): savings.pk, mapping_field("manual", "MY HOUSE"): "on", "record": "1"}
     answer = client.post(confirm, chosen)
     assert "Use 1 to 64 capital letters" in answer.text
     assert not every_asset().exists()
-    client.post(confirm, chosen | {"symbol_0": "HOUSE-1"})
+    client.post(confirm, chosen | {mapping_field("symbol", "MY HOUSE"): "HOUSE-1"})
     assert every_asset().get().symbol == "HOUSE-1"
 
 
@@ -245,7 +246,7 @@ def test_nobody_else_sees_it_on_any_page_query_or_export(client, ada, house):
     assert 'HOUSE\\"' not in client.post(URL, {"query": query}, content_type="application/json").text
     client.post(reverse("portfolio_import", args=[theirs.pk]), {"file": SimpleUploadedFile("mine.csv", CSV)})
     confirm = reverse("portfolio_import_confirm", args=[theirs.pk])
-    chosen = {"account_0": theirs.pk, "symbol_0": "HOUSE", "record": "1"}
+    chosen = {mapping_field("account", ""): theirs.pk, mapping_field("symbol", "HOUSE"): "HOUSE", "record": "1"}
     assert "There is no asset HOUSE." in client.post(confirm, chosen).text
     assert not Transaction.objects.exists()
 

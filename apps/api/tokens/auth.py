@@ -7,6 +7,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 
+from apps.accounts.second_factor import must_turn_on
 from apps.api.errors import Refused
 from apps.api.tokens.models import ApiToken
 from apps.api.tokens.queries import token_in_force
@@ -48,7 +49,7 @@ class Asker(NamedTuple):
 
 def asker_of(request: HttpRequest, *, now: datetime, scope: str = ApiToken.Scope.READ) -> Asker:
     """Return who asks. Raises Refused: 401 for a token that is not in force, 403 for one that does not open the scope
-    and for a session without CSRF token.
+    and for a session without CSRF token, or without the second factor that the site requires.
 
     With a token the cookie is not looked at. A session needs the CSRF token whatever else is allowed; a stranger, who
     can do nothing by it, does not.
@@ -65,6 +66,8 @@ def asker_of(request: HttpRequest, *, now: datetime, scope: str = ApiToken.Scope
         return asker
     if request.user.is_authenticated and not _CsrfCheck(_nothing).allows(request):
         raise Refused("CSRF_FAILED", "Send the CSRF token in the header X-CSRFToken.", status=403)
+    if request.user.is_authenticated and must_turn_on([request.user]):
+        raise Refused("SECOND_FACTOR_REQUIRED", "Set up two-factor sign-in on this site first.", status=403)
     return Asker(request.user)
 
 

@@ -11,6 +11,7 @@ from apps.notation import WIDE
 from apps.portfolios.domain.tables import (
     Activity,
     CountedSplit,
+    DateOrder,
     LeftOut,
     Read,
     Row,
@@ -72,7 +73,12 @@ def fits(names: list[str]) -> bool:
     return set(names) >= _TRADES or set(names) >= _MOVEMENTS
 
 
-def read(table: Table, rows: Iterable[Row]) -> Iterator[Read]:
+def dates_of(table: Table) -> tuple[str, DateOrder | None]:
+    """Return the column of dates, and their order where all its files have one."""
+    return "data do negócio" if set(table.names) >= _TRADES else "data", DateOrder.DAY_FIRST
+
+
+def read(table: Table, rows: Iterable[Row], order: DateOrder | None) -> Iterator[Read]:
     """Give each row as a transaction, or what is wrong with it, or why it is left out."""
     read_row = _trade if set(table.names) >= _TRADES else _movement
     events: set[tuple[str, datetime]] = set()
@@ -143,7 +149,7 @@ def _split(number: int, row: Row, said: str, *, is_reverse: bool) -> CountedSpli
     quantity = _quantity(row)
     if not quantity or not (is_credit or is_reverse):
         return LeftOut(number, f"{said[:40]}: {_NO_COUNT}")
-    at, _ = moment_in(row, "data")
+    at, _ = moment_in(row, "data", DateOrder.DAY_FIRST)
     named = (number, _institution(row), _product(row), said[:40], at, is_reverse)
     if is_reverse and is_credit:
         return CountedSplit(*named, change=None, left=quantity)
@@ -204,7 +210,7 @@ _MEANINGS = {
 
 
 def _columns(row: Row, kind: Kind, *, day: str, amount: Decimal) -> dict[str, Any]:
-    at, has_time = moment_in(row, day)
+    at, has_time = moment_in(row, day, DateOrder.DAY_FIRST)
     return {
         **{"kind": kind.value, "at": at, "has_time": has_time},
         **{"amount": amount, "currency": "BRL", "notes": "", "fee": Decimal(0)},

@@ -9,7 +9,10 @@ from typing import Any
 from apps.notation import WIDE, write_number
 from apps.portfolios.domain.tables import (
     BEHIND,
+    NO_CHOICES,
     Activity,
+    Choices,
+    DateOrder,
     FileRefused,
     LeftOut,
     Read,
@@ -28,16 +31,18 @@ _LAST_DECIMAL = Decimal("1e-18")
 _PRICE_DECIMAL = Decimal("1e-30")
 _ALIASES = {
     "date": ("date", "tradedate"),
-    "symbol": ("symbol", "code", "ticker"),
+    "symbol": ("symbol", "code", "ticker", "asset"),
     "currency": ("currency", "ccy", "currencyprimary"),
     "unitPrice": ("unitprice", "price", "tradeprice", "value"),
     "quantity": ("quantity", "qty", "shares", "units"),
-    "type": ("type", "action"),
+    "type": ("type", "action", "kind"),
     "fee": ("fee", "commission", "ibcommission"),
     "account": ("account", "accountid"),
     "comment": ("comment", "note"),
 }
-_REQUIRED = ("date", "symbol", "currency", "unitPrice", "quantity", "type")
+_REQUIRED = ("date", "symbol", "unitPrice", "quantity")
+# What all rows may have in common, and which field of Choices has it then.
+_CHOSEN = {"currency": "currency", "type": "kind"}
 _KINDS = {
     "BUY": Kind.BUY,
     "SELL": Kind.SELL,
@@ -51,11 +56,11 @@ _NO_TRANSACTIONS = {
 }
 
 
-def read(rows: Iterable[Row]) -> Iterator[Read]:
+def read(rows: Iterable[Row], order: DateOrder | None) -> Iterator[Read]:
     """Give each row as a transaction, or what is wrong with it, or why it is left out."""
     for number, row in enumerate(rows, start=1):
         try:
-            yield _read(number, row)
+            yield _read(number, row, order)
         except ValueError as error:
             yield RowError(number, str(error))
 
@@ -77,17 +82,23 @@ def rows_of_json(text: str) -> Iterator[Row]:
         yield given | {"account": names.get(account, account)}
 
 
-def rows_of_table(table: Table) -> Iterator[Row]:
+def asked_of(table: Table) -> frozenset[str]:
+    """Return the fields of Choices for which its CSV has no column."""
+    return frozenset(chosen for field, chosen in _CHOSEN.items() if not set(_ALIASES[field]) & set(table.names))
+
+
+def rows_of_table(table: Table, choices: Choices = NO_CHOICES) -> Iterator[Row]:
     """Give the rows of its CSV by the names that JSON has. Raises FileRefused."""
     names = {}
     for field, aliases in _ALIASES.items():
         if found := [alias for alias in aliases if alias in table.names]:
             names[field] = found[0]
+    chosen = {field: getattr(choices, name) for field, name in _CHOSEN.items() if field not in names}
     if missing := [field for field in _REQUIRED if field not in names]:
         raise FileRefused(f"The header lacks {', '.join(missing)}.")
     for row in table.rows:
         given = {field: row[name] for field, name in (names | {BEHIND: BEHIND}).items() if name in row}
-        yield {
+        yield chosen | {
             name: value.replace(",", ".")
             if table.has_decimal_comma and name in ("unitPrice", "quantity", "fee") and "." not in value
             else value
@@ -95,22 +106,27 @@ def rows_of_table(table: Table) -> Iterator[Row]:
         }
 
 
-def _read(number: int, row: Row) -> Read:
+def _read(number: int, row: Row, order: DateOrder | None) -> Read:
     """Return one row. Raises ValueError, for people."""
     refuse_unstorable(row)
     said = str(row.get("type") or "").strip().upper()
     if said in _NO_TRANSACTIONS:
         return LeftOut(number, f"{said}: {_NO_TRANSACTIONS[said]}")
+    if not said:
+        raise ValueError("type: it is missing; where the file has no such column, choose one for all rows.")
     kind = _KINDS.get(said)
     if kind is None:
         known = ", ".join(_KINDS)
-        raise ValueError(f"type: {row.get('type') or 'nothing'} is not known; known are {known}.")
+        raise ValueError(f"type: {row.get('type')} is not known; known are {known}.")
+    currency = str(row.get("currency") or "").strip().upper()
+    if not currency:
+        raise ValueError("currency: it is missing; where the file has no such column, choose one for all rows.")
     quantity, price = (number_in(row, name) for name in ("quantity", "unitPrice"))
     fee = number_in(row, "fee", default=Decimal(0))
     amount = WIDE.multiply(quantity, price).quantize(_LAST_DECIMAL, ROUND_HALF_EVEN, WIDE)
-    at, has_time = moment_in(row, "date")
+    at, has_time = moment_in(row, "date", order)
     columns: dict[str, Any] = {"kind": kind.value, "at": at, "has_time": has_time, "amount": amount}
-    columns["currency"] = str(row.get("currency") or "").strip().upper()
+    columns["currency"] = currency
     columns["notes"] = str(row.get("comment") or "").strip()
     if kind is Kind.FEE:
         # Ghostfolio has it in one of the two.

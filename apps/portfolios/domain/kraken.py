@@ -9,6 +9,7 @@ from apps.notation import write_number
 from apps.portfolios.domain.currencies import ISO_4217
 from apps.portfolios.domain.tables import (
     Activity,
+    DateOrder,
     LeftOut,
     Read,
     Row,
@@ -32,6 +33,7 @@ _NOT_SETTLED = "it has no txid: it is an announcement, and the booking is a row 
 _WITHIN = "it moves between wallets at Kraken."
 _NO_WORTH = "the file does not say what it was worth. Record it by hand, or export the ledger with amountusd."
 _NO_PAIR = "its refid has not one asset that was taken for others that were given. Record it by hand."
+_BROKEN = "another row of its refid is wrong, so the file does not say all of it."
 _LAST_DECIMAL = Decimal("1e-18")
 
 
@@ -59,15 +61,22 @@ def fits(names: list[str]) -> bool:
     return set(names) >= _REQUIRED
 
 
-def read(table: Table, rows: Iterable[Row]) -> Iterator[Read]:
+def dates_of(table: Table) -> tuple[str, DateOrder | None]:
+    """Return the column of dates, and their order where all its files have one."""
+    return "time", None
+
+
+def read(table: Table, rows: Iterable[Row], order: DateOrder | None) -> Iterator[Read]:
     """Give each booking as transactions, those of one refid together, or what is wrong with it, or why it is left
     out."""
     trades: dict[str, list[_Leg]] = defaultdict(list)
+    broken: set[str] = set()
     for number, row in enumerate(rows, start=1):
         try:
             refuse_unstorable(row)
-            leg = _leg(number, row)
+            leg = _leg(number, row, order)
         except ValueError as error:
+            broken.add(str(row.get("refid")))
             yield RowError(number, str(error))
             continue
         if not leg.txid:
@@ -81,11 +90,14 @@ def read(table: Table, rows: Iterable[Row]) -> Iterator[Read]:
         else:
             yield from _single(leg)
     for refid, legs in trades.items():
-        yield from _trade(refid, legs)
+        if refid in broken:
+            yield from (LeftOut(leg.row, f"{leg.type} of {leg.asset}: {_BROKEN}") for leg in legs)
+        else:
+            yield from _trade(refid, legs)
 
 
-def _leg(number: int, row: Row) -> _Leg:
-    at, has_time = moment_in(row, "time")
+def _leg(number: int, row: Row, order: DateOrder | None) -> _Leg:
+    at, has_time = moment_in(row, "time", order)
     # A minus alone is how it writes that it does not know.
     usd = number_in(row, "amountusd") if str(row.get("amountusd") or "").strip() not in ("", "-") else None
     code = str(row.get("asset") or "").strip().upper()

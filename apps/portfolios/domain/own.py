@@ -3,7 +3,17 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from apps.portfolios.domain.tables import Activity, Read, Row, RowError, Table, moment_in, number_in, refuse_unstorable
+from apps.portfolios.domain.tables import (
+    Activity,
+    DateOrder,
+    Read,
+    Row,
+    RowError,
+    Table,
+    moment_in,
+    number_in,
+    refuse_unstorable,
+)
 from apps.portfolios.domain.transactions import Event, Kind
 
 NAME = "This program"
@@ -20,16 +30,21 @@ def fits(names: list[str]) -> bool:
     return set(names) >= _REQUIRED
 
 
-def read(table: Table, rows: Iterable[Row]) -> Iterator[Read]:
+def dates_of(table: Table) -> tuple[str, DateOrder | None]:
+    """Return the column of dates, and their order where all its files have one."""
+    return "at", None
+
+
+def read(table: Table, rows: Iterable[Row], order: DateOrder | None) -> Iterator[Read]:
     """Give each row as a transaction, or what is wrong with it."""
     for number, row in enumerate(rows, start=1):
         try:
-            yield _read(number, row)
+            yield _read(number, row, order)
         except ValueError as error:
             yield RowError(number, str(error))
 
 
-def _read(number: int, row: Row) -> Activity:
+def _read(number: int, row: Row, order: DateOrder | None) -> Activity:
     refuse_unstorable(row)
     said = {name: _plain(str(value or "")) for name, value in row.items()}
     if said["kind"] not in list(Kind):
@@ -37,10 +52,10 @@ def _read(number: int, row: Row) -> Activity:
     if said.get("event") and said["event"] not in list(Event):
         raise ValueError(f"event: {said['event'][:40]} is not known; known are {', '.join(Event)}.")
     columns: dict[str, Any] = {"kind": said["kind"], "event": said.get("event", "")}
-    columns["at"], _ = moment_in(said, "at")
+    columns["at"], _ = moment_in(said, "at", order)
     columns["has_time"] = said["has_time"] == "True"
     if said.get("acquired_at"):
-        columns["acquired_at"], _ = moment_in(said, "acquired_at")
+        columns["acquired_at"], _ = moment_in(said, "acquired_at", order)
     columns |= {name: number_in(said, name) for name in _NUMBERS if said.get(name)}
     for name in _WHOLE:
         if said.get(name):

@@ -5,7 +5,17 @@ from decimal import Decimal
 from typing import Any
 
 from apps.notation import WIDE, write_number
-from apps.portfolios.domain.tables import Activity, Read, Row, RowError, Table, moment_in, number_in, refuse_unstorable
+from apps.portfolios.domain.tables import (
+    Activity,
+    DateOrder,
+    Read,
+    Row,
+    RowError,
+    Table,
+    moment_in,
+    number_in,
+    refuse_unstorable,
+)
 from apps.portfolios.domain.transactions import Kind
 
 NAME = "Portfolio Performance"
@@ -63,13 +73,19 @@ def _places(names: list[str]) -> dict[str, str]:
     return {field: names[0] for field, names in found.items() if names}
 
 
-def read(table: Table, rows: Iterable[Row]) -> Iterator[Read]:
+def dates_of(table: Table) -> tuple[str, DateOrder | None]:
+    """Return the column of dates, and their order where all its files have one: German and Portuguese ones do."""
+    name = next(one for one in _HEADERS["date"] if one in table.names)
+    return name, None if name == "date" else DateOrder.DAY_FIRST
+
+
+def read(table: Table, rows: Iterable[Row], order: DateOrder | None) -> Iterator[Read]:
     """Give each row as a transaction, or what is wrong with it."""
     places = _places(table.names)
     for number, row in enumerate(rows, start=1):
         given = {field: row.get(name) for field, name in places.items()}
         try:
-            yield from _read(number, given, comma=table.has_decimal_comma)
+            yield from _read(number, given, order, comma=table.has_decimal_comma)
         except ValueError as error:
             yield RowError(number, str(error))
 
@@ -88,7 +104,7 @@ def _kind(row: Row) -> Kind:
     return _NAMED[name]
 
 
-def _read(number: int, row: Row, *, comma: bool) -> Iterator[Activity]:
+def _read(number: int, row: Row, order: DateOrder | None, *, comma: bool) -> Iterator[Activity]:
     """Give what a row says. Raises ValueError, for people."""
     refuse_unstorable(row)
     kind = _kind(row)
@@ -96,7 +112,7 @@ def _read(number: int, row: Row, *, comma: bool) -> Iterator[Activity]:
     # What was booked in all; debits carry a minus.
     booked = abs(number_in(row, "value", **form))
     fee, tax = (abs(number_in(row, name, default=Decimal(0), **form)) for name in ("fees", "taxes"))
-    at, has_time = moment_in(row, "date")
+    at, has_time = moment_in(row, "date", order)
     columns: dict[str, Any] = {"kind": kind.value, "at": at, "has_time": has_time, "amount": booked}
     columns["currency"] = str(row.get("currency") or "").strip().upper()
     columns["notes"] = str(row.get("note") or "").strip()

@@ -3,10 +3,11 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 BYTES_LARGEST = 5_000_000
@@ -19,11 +20,32 @@ _SWAPPED = str.maketrans(",.", ".,")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 # Day 0 of spreadsheets.
 _FIRST_DAY = datetime(1899, 12, 30)
-_DATES = ("%d-%m-%Y", "%d/%m/%Y", "%d.%m.%Y")
+# A day, a month and a year, in this order or with the month first.
+_DATE = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})", re.ASCII)
 
 
 class FileRefused(Exception):
     """The file cannot be read at all; the text says why, for people."""
+
+
+class DateOrder(StrEnum):
+    """Which part of a date like 10/03/2023 comes first."""
+
+    DAY_FIRST = "day_first"
+    MONTH_FIRST = "month_first"
+
+
+class Choices(NamedTuple):
+    """What a person says about a file that the file does not. currency, kind: of all rows, where there is no such
+    column; date_order: of dates like 10/03/2023, where the file leaves it open; leave_out: numbers of rows."""
+
+    currency: str = ""
+    kind: str = ""
+    date_order: DateOrder | None = None
+    leave_out: frozenset[int] = frozenset()
+
+
+NO_CHOICES = Choices()
 
 
 class RowError(NamedTuple):
@@ -83,7 +105,8 @@ Read = Activity | RowError | LeftOut | CountedSplit
 
 class Activities(NamedTuple):
     """The transactions of a file, what is wrong with rows, which rows are left out and why, splits without a ratio,
-    whose form the file has, and how many rows it has: several may be one transaction, or one several."""
+    whose form the file has, and how many rows it has: several may be one transaction, or one several. asks: the fields
+    of Choices that the file leaves open, whether or not they were chosen."""
 
     rows: list[Activity]
     errors: list[RowError]
@@ -91,6 +114,7 @@ class Activities(NamedTuple):
     splits: list[CountedSplit]
     source: str
     row_count: int = 0
+    asks: frozenset[str] = frozenset()
 
     def accounts(self) -> set[str]:
         """Return the accounts that it names."""
@@ -209,16 +233,23 @@ def number_in(
     return Decimal(plain)
 
 
-def moment_in(row: Row, name: str) -> tuple[datetime, bool]:
-    """Return a moment of a row in UTC, and whether it has a time: midnight is how a day is written. Raises
-    ValueError."""
+def moment_in(row: Row, name: str, order: DateOrder | None = None) -> tuple[datetime, bool]:
+    """Return a moment of a row in UTC, and whether it has a time: midnight is how a day is written. order: of dates
+    like 10/03/2023; None refuses those that have two readings. Raises ValueError."""
     value = row.get(name)
     text = str(value or "").strip()
+    if order is None and has_two_readings(text):
+        day_first, month_first = (_date(text, one).date() for one in DateOrder)
+        raise ValueError(
+            f"{name}: {text} is {day_first} with the day first, and {month_first} with the month first; choose which "
+            "comes first in this file."
+        )
     try:
-        found = _FIRST_DAY + timedelta(days=float(text)) if _is_serial(value) else _date(text)
+        found = _FIRST_DAY + timedelta(days=float(text)) if _is_serial(value) else _date(text, order)
         moment = found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError(f"{name}: {text[:40] or 'nothing'} is not a date; write it like 2024-01-31.") from None
+        what = "a date with the month first" if order is DateOrder.MONTH_FIRST else "a date"
+        raise ValueError(f"{name}: {text[:40] or 'nothing'} is not {what}; write it like 2024-01-31.") from None
     has_time = (moment.hour, moment.minute, moment.second, moment.microsecond) != (0, 0, 0, 0)
     return moment, has_time
 
@@ -228,11 +259,46 @@ def _is_serial(value: Any) -> bool:
     return type(value) in (int, float) and 1 <= value < 3_000_000
 
 
-def _date(text: str) -> datetime:
-    try:
+def _date(text: str, order: DateOrder | None) -> datetime:
+    with suppress(ValueError):
         return datetime.fromisoformat(text)
-    except ValueError:
-        for form in _DATES:
-            with suppress(ValueError):
-                return datetime.strptime(text, form)
-        raise
+    parts = _parts(text)
+    if parts is None:
+        raise ValueError(text)
+    first, mark, second, year = parts
+    if order is None:
+        order = _only_order(first, second)
+    is_day_first = mark == "." or order is not DateOrder.MONTH_FIRST
+    day, month = (first, second) if is_day_first else (second, first)
+    return datetime(year, month, day)
+
+
+def _parts(text: str) -> tuple[int, str, int, int] | None:
+    """Return the first number of a date like 10/03/2023, its mark, the second number and the year."""
+    match = _DATE.fullmatch(text)
+    return None if match is None else (int(match[1]), match[2], int(match[3]), int(match[4]))
+
+
+def _only_order(first: int, second: int) -> DateOrder | None:
+    """Return the one order in which two numbers are a day and a month; None where both are, or none."""
+    if first > 12 >= second:
+        return DateOrder.DAY_FIRST
+    return DateOrder.MONTH_FIRST if second > 12 >= first else None
+
+
+def has_two_readings(text: str) -> bool:
+    """Tell whether a text is one date with the day first and another with the month first. Points stand in dates with
+    the day first."""
+    parts = _parts(text)
+    if parts is None or parts[1] == ".":
+        return False
+    first, second = parts[0], parts[2]
+    return first != second and 1 <= first <= 12 and 1 <= second <= 12
+
+
+def order_in(texts: Iterable[str]) -> DateOrder | None:
+    """Return the order that the dates of a column have, by those that have one reading; None where they contradict each
+    other, or where all have two."""
+    parts = [found for text in texts if (found := _parts(text)) and found[1] != "."]
+    orders = {order for first, _, second, _ in parts if (order := _only_order(first, second))}
+    return orders.pop() if len(orders) == 1 else None

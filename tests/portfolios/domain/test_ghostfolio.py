@@ -40,9 +40,9 @@ def test_a_purchase():
     "content",
     [
         (HEADER + "2024-01-02,ACME,USD,142.9,2,BUY,1.55,first\n").encode(),
-        (HEADER + '"02-01-2024","ACME","usd","142.90","2.0","buy","1.55","first"\r\n').encode("utf-8-sig"),
+        (HEADER + '"02.01.2024","ACME","usd","142.90","2.0","buy","1.55","first"\r\n').encode("utf-8-sig"),
         (HEADER + "20240102,ACME,USD,142.9,2,BUY,1.55,first\n").encode("utf-16"),
-        (HEADER.replace(",", ";") + "02/01/2024;ACME;USD;142,9;2;BUY;1,55;first\n\n").encode(),
+        (HEADER.replace(",", ";") + "2024-01-02;ACME;USD;142,9;2;BUY;1,55;first\n\n").encode(),
         b"commission;note;tradedate;ticker;ccy;tradeprice;qty;type\n1,55;first;02.01.2024;ACME;USD;142,9;2;Buy",
     ],
 )
@@ -111,8 +111,8 @@ def test_what_ghostfolio_states_without_a_transaction_is_left_out_with_why():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "The header lacks date, symbol, currency, unitPrice, quantity, type."),
-        (b"Date,Code\n", "The header lacks currency, unitPrice, quantity, type."),
+        (b"", "The header lacks date, symbol, unitPrice, quantity."),
+        (b"Date,Code\n", "The header lacks unitPrice, quantity."),
         (b"{", "The file is no valid JSON."),
         (b"[]", "The file has no list of activities; export it from Ghostfolio as JSON."),
         (b"\x81,\n", "The file is none of UTF-8, UTF-16 and Windows-1252; save it as UTF-8."),

@@ -12,11 +12,11 @@ from apps.api.graphql.context import Context
 from apps.api.graphql.mutations.base import Creation, Mutation, row_of
 from apps.api.graphql.mutations.faults import Code, Fault, Faulty
 from apps.api.graphql.mutations.silences import asset_of
-from apps.api.graphql.scalars import UUID, AssetId
-from apps.api.graphql.types.portfolios import Portfolio
+from apps.api.graphql.scalars import UUID, AssetId, enum
+from apps.api.graphql.types.portfolios import Portfolio, TransactionKind
 from apps.market.models import Asset as AssetRow
 from apps.market.queries import assets_named
-from apps.portfolios.domain.tables import Activities, FileRefused
+from apps.portfolios.domain.tables import Activities, Choices, DateOrder, FileRefused
 from apps.portfolios.file_splits import confirm_splits
 from apps.portfolios.importing import ImportRefused, drop_file, import_rows, read_file, sent_file
 from apps.portfolios.models import Portfolio as PortfolioRow
@@ -37,6 +37,20 @@ class ImportAsset(graphene.InputObjectType):
 
     symbol = graphene.String(required=True, description="The symbol in the file.")
     asset = AssetId(required=True, description="Symbol or alias of an asset.")
+
+
+ImportDateOrder = enum("ImportDateOrder", DateOrder, description="What comes first in dates like 10/03/2023.")
+
+
+class ImportReading(graphene.InputObjectType):
+    """What a file does not say about its rows."""
+
+    currency = graphene.String(description="The currency of all rows, where the file has no such column.")
+    kind = TransactionKind(description="The kind of all rows, where the file has no such column.")
+    date_order = ImportDateOrder(description="The order of dates like 10/03/2023, where the file leaves it open.")
+    leave_out = graphene.List(
+        graphene.NonNull(graphene.Int), description="Rows to leave out: their numbers, from 1 on, without the header."
+    )
 
 
 class ImportedInto(graphene.ObjectType):
@@ -88,6 +102,7 @@ class _ImportArguments:
         description="The splits to record of which the file has a quantity and no ratio, like `4:2:1`, as the reason "
         "for which the row is left out gives them: the row, the new shares and the old ones.",
     )
+    reading = ImportReading(description="What the file does not say about its rows.")
 
 
 class PreviewImport(Mutation):
@@ -161,6 +176,7 @@ def _imported(
     accounts: Sequence[Mapping[str, Any]] | None = None,
     assets: Sequence[Mapping[str, Any]] | None = None,
     splits: Sequence[str] | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> ImportResult:
     """Record what a file has, or only find what would be. Raises Faulty."""
     owner = context.owner()
@@ -168,7 +184,7 @@ def _imported(
     if sent is None:
         raise Faulty(Fault(Code.NOT_FOUND, "There is no such file, or no more. Send it to /imports.", "file"))
     try:
-        read = read_file(bytes(sent.content))
+        read = read_file(bytes(sent.content), _choices(reading or {}))
     except FileRefused as error:
         # An older version of this program has taken it.
         raise Faulty(Fault(Code.INVALID, str(error), "file")) from None
@@ -196,6 +212,17 @@ def _imported(
         ],
         left_out=[RowLeftOut(row=one.row, message=one.message) for one in read.left_out[:LEFT_OUT_SHOWN]],
         left_out_count=len(read.left_out) + without,
+    )
+
+
+def _choices(reading: Mapping[str, Any]) -> Choices:
+    """Return what a client says about a file."""
+    kind, order = reading.get("kind"), reading.get("date_order")
+    return Choices(
+        currency=reading.get("currency") or "",
+        kind=kind.value if kind is not None else "",
+        date_order=DateOrder(order.value) if order is not None else None,
+        leave_out=frozenset(reading.get("leave_out") or ()),
     )
 
 

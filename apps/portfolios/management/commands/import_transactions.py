@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from apps.command_line import refuse
 from apps.portfolios.domain.files import read_activities
-from apps.portfolios.domain.tables import BYTES_LARGEST, FileRefused, list_rows
+from apps.portfolios.domain.tables import BYTES_LARGEST, Choices, DateOrder, FileRefused, list_rows
 from apps.portfolios.importing import ERRORS_MOST, ImportRefused, import_activities
 from apps.portfolios.models import Portfolio
 
@@ -31,6 +31,20 @@ class Command(BaseCommand):
             metavar="ROW:NEW:OLD",
             help="Record the split of this row, which has this ratio; --dry-run says which splits are to be confirmed.",
         )
+        parser.add_argument(
+            "--currency", default="", help="The currency of all rows, where the file has no such column."
+        )
+        parser.add_argument(
+            "--kind", default="", help="The kind of all rows, like buy, where the file has no such column."
+        )
+        parser.add_argument(
+            "--date-order",
+            choices=[one.value for one in DateOrder],
+            help="What comes first in dates like 10/03/2023, where the file leaves it open.",
+        )
+        parser.add_argument(
+            "--leave-out", type=int, action="append", default=[], metavar="ROW", help="Leave out this row."
+        )
         parser.add_argument("--dry-run", action="store_true", help="Say what would be recorded, and record nothing.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -38,10 +52,17 @@ class Command(BaseCommand):
         portfolio = Portfolio.objects.filter(**named).first()
         if portfolio is None:
             refuse("import_transactions", f"{options['owner']} has no portfolio {options['portfolio']}")
+        order = options["date_order"]
+        choices = Choices(
+            currency=options["currency"],
+            kind=options["kind"],
+            date_order=DateOrder(order) if order else None,
+            leave_out=frozenset(options["leave_out"]),
+        )
         try:
             with options["file"].open("rb") as file:
                 # One byte more says that it is too large.
-                read = read_activities(file.read(BYTES_LARGEST + 1))
+                read = read_activities(file.read(BYTES_LARGEST + 1), choices)
         except OSError as error:
             refuse("import_transactions", f"{options['file']}: {error.strerror}")
         except FileRefused as error:
