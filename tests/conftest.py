@@ -2,11 +2,14 @@
 
 import gc
 import os
+from contextlib import nullcontext
 
 import pytest
 from django.conf import settings
 from django.db import transaction
+from django.template import Template
 from django.test import override_settings
+from django.test.signals import template_rendered
 from hypothesis import settings as hypothesis_settings
 from whitenoise.middleware import WhiteNoiseMiddleware
 
@@ -14,7 +17,7 @@ from apps.api import rates
 from apps.api.graphql import limits
 from apps.market import cache, partitions
 from apps.rules import services as rules
-from tests import first_rows
+from tests import copied_database, first_rows
 from tests.portfolios.rows import make_asset, make_portfolio
 
 # How long an example takes depends on what else the machine does; `make bench` is where speed is measured. The same
@@ -71,11 +74,37 @@ def _find_static_files_once():
     WhiteNoiseMiddleware.add_files_from_finders = add
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _contexts_of_whole_pages(django_test_environment):
+    """Keep the context of what is rendered by itself for a test's client, and not those of all that it includes or
+    extends: a page of the admin has hundreds, and keeping them takes a tenth of the time of its tests."""
+
+    def render(template, context):
+        if context.template is template:
+            template_rendered.send(sender=template, template=template, context=context)
+        return template.nodelist.render(context)
+
+    # What Django has put there for tests sends the signal each time.
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(Template, "_render", render)
+        yield
+
+
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup, django_db_blocker):
-    """Make the database as pytest-django does, and note what is in it at first."""
+def django_db_setup(request, tmp_path_factory, django_db_modify_db_settings, django_db_keepdb, django_db_blocker):
+    """Make the database as pytest-django does, in processes side by side as a copy; note what is in it at first."""
+    is_copied = hasattr(request.config, "workerinput") and not django_db_keepdb
+    # The processes of a run have their folders in this one.
+    folder = tmp_path_factory.getbasetemp().parent
+    with django_db_blocker.unblock(), copied_database.copied(folder) if is_copied else nullcontext():
+        # What this one stands for.
+        request.getfixturevalue("django_db_setup")
     with django_db_blocker.unblock():
         first_rows.remember()
+    yield
+    if is_copied:
+        with django_db_blocker.unblock():
+            copied_database.drop(folder)
 
 
 def forget_all():
