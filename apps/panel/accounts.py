@@ -25,7 +25,7 @@ from apps.accounts.queries import identities_of
 from apps.accounts.second_factor import second_factor_of
 from apps.accounts.services import send_password_link
 from apps.panel.account_forms import InvitedForm, MadeForm, RenamedForm
-from apps.panel.identities import identity_view
+from apps.panel.identities import identities_view
 from apps.panel.kit.addresses import CheckedAddress
 from apps.panel.leaving import about, leaving_view
 from apps.panel.second_factor import second_factor_view
@@ -96,12 +96,12 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
         return db_field.formfield(**kwargs)
 
     def get_urls(self) -> list[Any]:
-        views = (leaving_view, second_factor_view, identity_view)
-        leave, second_factor, identity = (self.admin_site.admin_view(partial(view, self)) for view in views)
+        views = (leaving_view, second_factor_view, identities_view)
+        leave, second_factor, identities = (self.admin_site.admin_view(partial(view, self)) for view in views)
         return [
             path("<int:user_id>/leave/", leave, name="auth_user_leave"),
             path("<int:user_id>/second-factor/", second_factor, name="auth_user_second_factor"),
-            path("<int:user_id>/identities/<int:identity_id>/", identity, name="auth_user_identity"),
+            path("<int:user_id>/identities/", identities, name="auth_user_identities"),
             *super().get_urls(),
         ]
 
@@ -145,17 +145,12 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
 
     @admin.display(description="single sign-on")
     def identities(self, user: User) -> str:
-        lines = [
-            (
-                one.uid,
-                one.provider,
-                show_time(one.date_joined),
-                reverse("admin:auth_user_identity", args=[user.pk, one.pk]),
-            )
-            for one in identities_of(user)
-        ]
-        line = '<p>{} of {}, since {}. <a class="underline" href="{}">Remove it</a>.</p>'
-        return format_html_join("", line, lines) or "No identity of a provider signs in here."
+        found = [(one.uid, one.provider, show_time(one.date_joined)) for one in identities_of(user)]
+        if not found:
+            return "No identity of a provider signs in here."
+        lines = format_html_join("", "<p>{} of {}, since {}.</p>", found)
+        page = reverse("admin:auth_user_identities", args=[user.pk])
+        return format_html('{}<a class="underline" href="{}">Remove single sign-on</a>', lines, page)
 
     @admin.display(description="groups")
     def group_names(self, user: User) -> str:
