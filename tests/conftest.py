@@ -2,6 +2,7 @@
 
 import gc
 import os
+from contextlib import nullcontext
 
 import pytest
 from django.conf import settings
@@ -14,7 +15,7 @@ from apps.api import rates
 from apps.api.graphql import limits
 from apps.market import cache, partitions
 from apps.rules import services as rules
-from tests import first_rows
+from tests import copied_database, first_rows
 from tests.portfolios.rows import make_asset, make_portfolio
 
 # How long an example takes depends on what else the machine does; `make bench` is where speed is measured. The same
@@ -72,10 +73,20 @@ def _find_static_files_once():
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup, django_db_blocker):
-    """Make the database as pytest-django does, and note what is in it at first."""
+def django_db_setup(request, tmp_path_factory, django_db_modify_db_settings, django_db_keepdb, django_db_blocker):
+    """Make the database as pytest-django does, in processes side by side as a copy; note what is in it at first."""
+    is_copied = hasattr(request.config, "workerinput") and not django_db_keepdb
+    # The processes of a run have their folders in this one.
+    folder = tmp_path_factory.getbasetemp().parent
+    with django_db_blocker.unblock(), copied_database.copied(folder) if is_copied else nullcontext():
+        # What this one stands for.
+        request.getfixturevalue("django_db_setup")
     with django_db_blocker.unblock():
         first_rows.remember()
+    yield
+    if is_copied:
+        with django_db_blocker.unblock():
+            copied_database.drop(folder)
 
 
 def forget_all():

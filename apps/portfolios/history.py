@@ -53,7 +53,8 @@ class History:
         self._closes_between = {"since": midnight(since), "until": midnight(until + ONE_DAY)}
         self._newest: dict[int, tuple[datetime, Decimal]] = {}
         if until >= now.astimezone(UTC).date():
-            self._newest = {key: (one.at, one.price) for key, one in market.held_prices(wanted).items()}
+            prices = market.held_prices(wanted, splits=self._splits)
+            self._newest = {key: (one.at, one.price) for key, one in prices.items()}
         elif is_exact:
             last = midnight(until + ONE_DAY) - timedelta(microseconds=1)
             self._newest = market.in_force_at(dict.fromkeys(wanted, last))

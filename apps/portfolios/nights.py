@@ -1,16 +1,16 @@
 """What portfolios were worth as it was known in the night after each day, and why that differs today."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import NamedTuple
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, Subquery
 
 from apps.portfolios.domain.nights import Difference, difference_of, document_of, parts_of, rounded
 from apps.portfolios.domain.numbers import less, to_decimal, total
 from apps.portfolios.history import ONE_DAY, History
-from apps.portfolios.models import LedgerCopy, NightlyValue, Portfolio
+from apps.portfolios.models import LedgerCopy, NightlyValue, Portfolio, Transaction, TransactionChange
 from apps.portfolios.services import refresh
 
 # A day is recorded so long after its end: by then its last quotes are in candles.
@@ -67,6 +67,18 @@ def nights_of(portfolio: Portfolio, *, before: date | None = None, most: int) ->
     """Return the newest recorded days, those before a day, newest first. One statement."""
     rows = NightlyValue.objects.filter(portfolio=portfolio)
     return list((rows if before is None else rows.filter(day__lt=before)).order_by("-day")[:most])
+
+
+def last_nights(portfolio_ids: Collection[int]) -> dict[int, NightlyValue]:
+    """Return portfolio id -> the newest recorded day, where no transaction counts, was recorded or was corrected since:
+    what differs today is the market's. One statement."""
+    newest = NightlyValue.objects.filter(portfolio=OuterRef("portfolio")).order_by("-day").values("day")[:1]
+    own = Q(portfolio=OuterRef("portfolio")) | Q(to_portfolio=OuterRef("portfolio"))
+    since = Q(day__gt=OuterRef("day")) | Q(recorded_at__gt=OuterRef("recorded_at"))
+    changes = TransactionChange.objects.filter(portfolio=OuterRef("portfolio"), at__gt=OuterRef("recorded_at"))
+    rows = NightlyValue.objects.filter(portfolio__in=portfolio_ids, day=Subquery(newest)).defer("parts")
+    rows = rows.exclude(Exists(Transaction.objects.filter(own, since))).exclude(Exists(changes))
+    return {one.portfolio_id: one for one in rows}
 
 
 def compared(portfolio: Portfolio, nights: Sequence[NightlyValue], *, now: datetime) -> list[Night]:

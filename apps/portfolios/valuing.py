@@ -162,9 +162,12 @@ class Performance(NamedTuple):
 _NO_DAYS = Performance([], None, Fraction(0), None, "no_days", None, [], [], None, [], None, None)
 
 
-def performance_of(portfolio: Portfolio, *, since: date | None, until: date, now: datetime) -> Performance:
-    """Return how a portfolio did on the days from `since`, or from its first flow, to `until`."""
-    copy = LedgerCopy.objects.get(portfolio=portfolio)
+def performance_of(
+    portfolio: Portfolio, *, since: date | None, until: date, now: datetime, copy: LedgerCopy | None = None
+) -> Performance:
+    """Return how a portfolio did on the days from `since`, or from its first flow, to `until`. copy: the portfolio's,
+    where it is read already."""
+    copy = copy or LedgerCopy.objects.get(portfolio=portfolio)
     first = first_day(copy)
     if first is None:
         return _NO_DAYS
@@ -175,11 +178,19 @@ def performance_of(portfolio: Portfolio, *, since: date | None, until: date, now
 
 
 def performance_of_asset(
-    portfolio: Portfolio, ledger: Ledger, asset_id: int, *, since: date | None, until: date, now: datetime
+    portfolio: Portfolio,
+    ledger: Ledger,
+    asset_id: int,
+    *,
+    since: date | None,
+    until: date,
+    now: datetime,
+    copy: LedgerCopy | None = None,
 ) -> Performance:
     """Return the performance of what a portfolio holds of one asset, by its own trades and income: the money of
-    purchases is an inflow; proceeds of sales, and income, are outflows. ledger: of the portfolio."""
-    copy = LedgerCopy.objects.get(portfolio=portfolio)
+    purchases is an inflow; proceeds of sales, and income, are outflows. ledger: of the portfolio; copy: as for
+    `performance_of`."""
+    copy = copy or LedgerCopy.objects.get(portfolio=portfolio)
     own = LedgerCopy(portfolio=portfolio, quantities=[row for row in copy.quantities if row[1] == asset_id])
     first = first_day(own)
     if first is None:

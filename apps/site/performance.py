@@ -18,7 +18,7 @@ from apps.market.queries import assets_named
 from apps.portfolios.comparing import compare_with
 from apps.portfolios.domain.returns import Day
 from apps.portfolios.domain.xirr import NotUnique, Rate
-from apps.portfolios.models import Portfolio
+from apps.portfolios.models import LedgerCopy, Portfolio
 from apps.portfolios.services import ledger_now
 from apps.portfolios.valuing import Performance, performance_of, performance_of_asset
 from apps.reader import show_day
@@ -38,7 +38,8 @@ _CHOOSING = ("period", "from", "to", "benchmark", "asset")
 
 class _Asked(NamedTuple):
     """The period and the assets that an address names. query: the part of the address that names them; symbol: of the
-    asset to compare with, "" where there is none."""
+    asset to compare with, "" where there is none; is_widened: whether all days are shown since nothing changed in the
+    last year, with which the page begins else."""
 
     period: Period
     name: str
@@ -46,6 +47,7 @@ class _Asked(NamedTuple):
     until: date
     symbol: str
     query: str
+    is_widened: bool
 
 
 @never_cache
@@ -94,15 +96,36 @@ def figure_page(request: HttpRequest, pk: int, name: str) -> HttpResponse:
 def _asked(request: HttpRequest, portfolio: Portfolio) -> _Asked:
     now = timezone.now()
     since, until, name = period_of(request, today=now.astimezone(UTC).date())
-    asset, days = asset_of(request, portfolio), {"since": since, "until": until, "now": now}
-    if asset is None:
-        found = performance_of(portfolio, **days)
-    else:
-        found = performance_of_asset(portfolio, ledger_now(portfolio), asset.pk, **days)
+    asset, chosen = asset_of(request, portfolio), {key: request.GET[key] for key in _CHOOSING if request.GET.get(key)}
+    copy = LedgerCopy.objects.get(portfolio=portfolio)
+    copy.portfolio = portfolio
+    found = _found(copy, asset, since=since, until=until, now=now)
+    is_widened = False
+    if not chosen.keys() & {"period", "from", "to"} and _is_flat(found):
+        # Nobody has chosen the last year, in which nothing happened.
+        whole = _found(copy, asset, since=None, until=until, now=now)
+        if len(whole.days) > len(found.days):
+            since, name, found, is_widened = None, "all", whole, True
+            chosen["period"] = name
     symbol = request.GET.get("benchmark", "").strip().upper()
     benchmark = assets_named([symbol], owner_id=portfolio.owner_id).get(symbol) if symbol else None
-    query = urlencode({key: request.GET[key] for key in _CHOOSING if request.GET.get(key)})
-    return _Asked(Period(portfolio, found, benchmark, now, asset), name, since, until, symbol, query)
+    period = Period(portfolio, found, benchmark, now, asset)
+    return _Asked(period, name, since, until, symbol, urlencode(chosen), is_widened)
+
+
+def _found(copy: LedgerCopy, asset: Asset | None, *, since: date | None, until: date, now: datetime) -> Performance:
+    portfolio = copy.portfolio
+    days: dict[str, Any] = {"since": since, "until": until, "now": now, "copy": copy}
+    if asset is None:
+        return performance_of(portfolio, **days)
+    return performance_of_asset(portfolio, ledger_now(portfolio), asset.pk, **days)
+
+
+def _is_flat(found: Performance) -> bool:
+    """Tell whether the value is the same at the end of each day and no money came or went; or whether no day is
+    known."""
+    has_flows = any(one.inflow or one.outflow for one in found.days)
+    return not has_flows and len({found.start, *(one.value for one in found.days)}) == 1
 
 
 def _performance(request: HttpRequest, portfolio: Portfolio) -> dict[str, Any]:
@@ -124,9 +147,8 @@ def _performance(request: HttpRequest, portfolio: Portfolio) -> dict[str, Any]:
         "query": asked.query,
         "symbol": asked.symbol,
         "no_such_asset": bool(asked.symbol) and benchmark is None,
-        "is_still": len({found.start, *(one.value for one in found.days)}) == 1
-        and bool(found.days)
-        and bool(found.start),
+        "is_still": _is_flat(found) and bool(found.days) and bool(found.start),
+        "is_widened": asked.is_widened,
         "chart": _chart(found.days),
         "chart_text": _chart_text(found.days),
         "flows": [(one.day, money(one.inflow), money(one.outflow)) for one in found.days if one.inflow or one.outflow],

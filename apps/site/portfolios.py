@@ -20,18 +20,21 @@ from apps.portfolios.domain.ghostfolio import document_of
 from apps.portfolios.domain.numbers import to_decimal
 from apps.portfolios.domain.rates import FoundRate
 from apps.portfolios.domain.valuation import Holding, Valued, value_holding
-from apps.portfolios.models import LotCopy, Portfolio, Position
+from apps.portfolios.models import LotCopy, NightlyValue, Portfolio, Position
+from apps.portfolios.nights import last_nights
 from apps.portfolios.queries import (
     activities_of,
+    behind_splits,
     lots_of,
     newest_about,
     portfolios_seen_by,
+    positions_in,
     positions_of,
     rows_for_export,
 )
 from apps.portfolios.services import refresh
 from apps.portfolios.used import MOVES, Used, used_in
-from apps.portfolios.valuing import View, view_now
+from apps.portfolios.valuing import View, view_now, views_now
 from apps.reader import TO_MINUTES, show_number, write_time
 from apps.site.figures import UNKNOWN, figure, money, percent
 from apps.wording import format_age
@@ -46,9 +49,14 @@ PERIOD_NAMES = {"1m": "1 month", "3m": "3 months", "ytd": "This year", "1y": "1 
 @login_required
 @require_safe
 def portfolio_list(request: HttpRequest) -> HttpResponse:
-    """Show the reader's portfolios."""
-    rows = portfolios_seen_by(request.user).select_related("owner")
-    return render(request, "site/portfolios.html", {"title": "Portfolios", "portfolios": rows})
+    """Show the reader's portfolios with what each is worth, by the stored copies and the newest prices."""
+    now = timezone.now()
+    rows = list(portfolios_seen_by(request.user).select_related("owner"))
+    keys = [one.pk for one in rows]
+    views = views_now(keys, list(positions_in(keys)))
+    behind, nights = behind_splits(keys), last_nights(keys)
+    lines = [_line(one, views.get(one.pk), nights.get(one.pk), now) | {"is_behind": one.pk in behind} for one in rows]
+    return render(request, "site/portfolios.html", {"title": "Portfolios", "portfolios": lines, "now": now})
 
 
 @never_cache
@@ -135,6 +143,28 @@ def portfolio_as_ghostfolio(request: HttpRequest, pk: int) -> HttpResponse:
     answer["Content-Disposition"] = f'attachment; filename="portfolio-{portfolio.pk}.json"'
     answer["X-Left-Out"] = str(left_out)
     return answer
+
+
+def _line(portfolio: Portfolio, view: View | None, night: NightlyValue | None, now: datetime) -> dict[str, Any]:
+    """Return a portfolio as a line of the list. night: the recorded day since which nothing but the market changed
+    it."""
+    valuation = view.valuation if view is not None else None
+    value = None if valuation is None else valuation.value
+    line = {
+        "row": portfolio,
+        "value": money(value, portfolio.base_currency),
+        "known_value": money(valuation.known_value, portfolio.base_currency)
+        if valuation is not None and value is None
+        else "",
+        "oldest": _age(valuation.oldest_at, now) if valuation is not None else "",
+        "night": None,
+    }
+    if night is None or night.value is None or value is None or night.currency != portfolio.base_currency:
+        return line
+    change = value - Fraction(night.value)
+    part = percent(change / Fraction(night.value)) if night.value > 0 else ""
+    mood = "" if not change else "rose" if change > 0 else "fell"
+    return line | {"night": night.day, "change": money(change), "part": part, "mood": mood}
 
 
 def portfolio_of(request: HttpRequest, pk: int) -> Portfolio:

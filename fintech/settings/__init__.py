@@ -83,8 +83,8 @@ if ON_SQLITE:
     }
 else:
     postgresql = {
-        # Django's own, which counts and times statements.
-        "ENGINE": "django_prometheus.db.backends.postgresql",
+        # Django's own, its statements counted and timed.
+        "ENGINE": "fintech.counted_postgresql",
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {

@@ -33,6 +33,12 @@ class Row(graphene.ObjectType):
     computed = graphene.Int()
     child = graphene.Field(lambda: Row)
     mother = graphene.Field(lambda: Row, required=True)
+    daughter = graphene.Field(lambda: Row)
+    refused_row = graphene.Field(lambda: Row)
+    rows = graphene.List(lambda: Row)
+    whole = graphene.List(graphene.NonNull(lambda: Row))
+    rows_later = graphene.List(lambda: Row)
+    whole_later = graphene.List(graphene.NonNull(lambda: Row))
     with_argument = graphene.Int(plus=graphene.Int(required=True, default_value=1))
     missing = graphene.String(default_value="by default")
 
@@ -50,6 +56,18 @@ class Row(graphene.ObjectType):
 
     def resolve_computed(row, info):
         return 5
+
+    def resolve_daughter(row, info):
+        return info.context.load(2)
+
+    def resolve_refused_row(row, info):
+        raise ValueError("refused")
+
+    def resolve_rows_later(row, info):
+        return info.context.load(5)
+
+    def resolve_whole_later(row, info):
+        return info.context.load(5)
 
 
 class Query(graphene.ObjectType):
@@ -70,7 +88,14 @@ def row(**values):
     return usual | {"child": None} | values
 
 
-LOADED = {1: 7, 2: row(text="later"), 3: ValueError("failed"), 4: "no number"}
+LOADED = {
+    1: 7,
+    2: row(text="later"),
+    3: ValueError("failed"),
+    4: "no number",
+    5: [row(text="first"), row(text="second", number="no number")],
+}
+SOME = "text number later child { later } daughter { text later }"
 
 
 def answer_of(executor, query, root):
@@ -109,6 +134,16 @@ def answer_of(executor, query, root):
         ("{ rows { mother { text } later } row { number } }", {"mother": row(text=None)}),
         ("{ rows { mother { text } number } }", {"mother": None}),
         ("{ rows { child { text } } }", {"child": ValueError("no child")}),
+        ("{ rows { daughter { text later daughter { later text } } refusedRow { text } } }", {}),
+        ("{ rows { rowsLater { text number later } wholeLater { number daughter { later } } text } }", {}),
+        (f"{{ rows {{ rows {{ {SOME} }} whole {{ {SOME} }} }} }}", {"rows": [], "whole": ()}),
+        (f"{{ rows {{ rows {{ {SOME} }} }} }}", {"rows": [row(text=None), None, row(child=row()), ValueError("no")]}),
+        (f"{{ rows {{ whole {{ {SOME} }} number }} }}", {"whole": [row(), row(child=row(text="child"))]}),
+        ("{ rows { whole { text number } number } }", {"whole": [row(), row(text=None)]}),
+        ("{ rows { whole { text number } number } }", {"whole": [row(), None]}),
+        (f"{{ rows {{ whole {{ {SOME} }} number }} }}", {"whole": "no rows"}),
+        (f"{{ rows {{ rows {{ {SOME} }} number }} }}", {"rows": {"not": "a list"}}),
+        (f"{{ rows {{ rows {{ {SOME} }} number }} }}", {"rows": ValueError("no rows")}),
     ],
 )
 def test_answers_and_errors_are_those_of_the_library(query, values, make):
@@ -117,6 +152,15 @@ def test_answers_and_errors_are_those_of_the_library(query, values, make):
         return {"rows": rows, "row": rows[0]}
 
     assert answer_of(Execution, query, root()) == answer_of(Library, query, root())
+
+
+@pytest.mark.parametrize(("failing", "place"), [(row(text=None), ["text"]), (None, [])])
+def test_a_list_of_which_a_row_fails_has_that_error_alone(failing, place):
+    # The library notes another for each field of the list that is still waited for.
+    root = {"row": row(whole=[row(), failing])}
+    data, errors = answer_of(Execution, "{ row { whole { text later } number } }", root)
+    assert data == {"row": {"whole": None, "number": 1}}
+    assert [path for _, path, _ in errors] == [["row", "whole", 1, *place]]
 
 
 def test_a_value_that_comes_later_is_waited_for():
@@ -144,5 +188,5 @@ def test_attributes_rows_and_scalars_of_resolvers_are_read_without_the_library(m
         return ask(self, parent_type, source, nodes, path)
 
     monkeypatch.setattr(DeferredExecutionContext, "execute_field", note)
-    answer_of(Execution, f"{{ rows {{ {ALL} later computed child {{ text }} }} }}", {"rows": [row(child=row())]})
-    assert set(asked) == {"rows", "tags", "withArgument", "__typename"}
+    answer_of(Execution, f"{{ rows {{ {ALL} {SOME} computed rowsLater {{ text }} }} }}", {"rows": [row(child=row())]})
+    assert set(asked) == {"tags", "withArgument", "__typename"}

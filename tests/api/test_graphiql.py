@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from django.conf import settings
 from django.contrib.staticfiles import finders
+from django.urls import reverse
 
 from apps.api.graphql import graphiql, operations
 from apps.api.graphql.context import Context
@@ -94,7 +95,14 @@ def test_the_page_has_a_plain_form_and_nothing_inline(client, installed, there):
 def test_the_page_says_who_is_signed_in(client):
     assert "Sign in</a> to see rules" in page(client).text
     client.force_login(make_member("ada"))
-    assert "Signed in as ada." in page(client).text
+    text = page(client).text
+    assert ("Signed in as ada." in text, "API tokens" in text) == (True, False)
+
+
+def test_the_page_leads_to_tokens_for_whoever_may_make_them(client):
+    ada = make_member("ada", is_staff=True)
+    client.force_login(ada)
+    assert f'<a href="{reverse("admin:api_apitoken_changelist")}">API tokens</a>' in page(client).text
 
 
 def test_the_first_example_is_the_first_question():

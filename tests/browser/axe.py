@@ -15,12 +15,10 @@ _VIEWS = [
     (390, "dark", None),
     (390, "light", ["color-contrast", "link-in-text-block"]),
 ]
-# The admin's own switch is asked once, when a page is opened.
-_SWITCH = """isDark => {
-    if (document.documentElement.hasAttribute("x-data")) document.documentElement.classList.toggle("dark", isDark);
-}"""
 _RUN = """
-async rules => {
+async ([rules, isDark]) => {
+    // The admin's own switch is asked once, when a page is opened.
+    if (document.documentElement.hasAttribute("x-data")) document.documentElement.classList.toggle("dark", isDark);
     const {violations} = await axe.run(document, {
         ...(rules ? {runOnly: {type: "rule", values: rules}} : {}),
         resultTypes: ["violations"], iframes: false, preload: false,
@@ -33,19 +31,23 @@ async rules => {
 """
 
 
-def source() -> str:
-    """Return axe's own code. It fails where npm has not put it: a page that nobody checked is not accessible."""
+def add_to(page: Page) -> None:
+    """Have axe on every page that is opened from now on. It fails where npm has not put it: a page that nobody checked
+    is not accessible."""
     if not _AXE.is_file():
         pytest.fail("There is no node_modules/axe-core: run make venv-dev where npm is.")
-    return _AXE.read_text()
+    page.add_init_script(path=_AXE)
 
 
-def violations_of(page: Page, axe: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (view, violation) of the page that is open, wide and narrow, light and dark. axe: its code."""
-    page.evaluate(axe)
+def violations_of(page: Page) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (view, violation) of the page that is open, wide and narrow, light and dark."""
+    # Each change is one more round trip, on each of some hundred pages.
+    last_width = last_scheme = None
     for width, scheme, rules in _VIEWS:
-        page.set_viewport_size({"width": width, "height": 900})
-        page.emulate_media(color_scheme=scheme)
-        page.evaluate(_SWITCH, scheme == "dark")
-        for violation in page.evaluate(_RUN, rules):
+        if width != last_width:
+            page.set_viewport_size({"width": width, "height": 900})
+        if scheme != last_scheme:
+            page.emulate_media(color_scheme=scheme)
+        last_width, last_scheme = width, scheme
+        for violation in page.evaluate(_RUN, [rules, scheme == "dark"]):
             yield f"{width} px, {scheme}", violation

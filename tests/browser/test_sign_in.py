@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.axe import source
+from tests.browser.axe import add_to
 from tests.browser.test_axe import serious_in
 from tests.totp import code_now
 
@@ -42,14 +42,15 @@ def sign_in(page, live_server, owner):
 
 
 def test_it_is_turned_on_used_and_turned_off(live_server, page, owner):
-    axe, found = source(), []
+    add_to(page)
+    found = []
     title = page.locator("h1")
 
     sign_in(page, live_server, owner)
     expect(title).to_have_text("Your profile")
     follow(page, "Two-factor sign-in")
     expect(title).to_have_text("Two-factor sign-in")
-    found += serious_in(page, "set-up", axe)
+    found += serious_in(page, "set-up")
     # A scanner needs squares, dark on a light ground, in the dark scheme too.
     box = page.locator("svg.qr").bounding_box()
     assert box["width"] == pytest.approx(box["height"], abs=1)
@@ -59,22 +60,22 @@ def test_it_is_turned_on_used_and_turned_off(live_server, page, owner):
     secret = page.locator("code.key").text_content()
     type_into(page, password=PASSWORD, code=code_now(secret))
     expect(title).to_have_text("Two-factor sign-in is on")
-    found += serious_in(page, "recovery codes", axe)
+    found += serious_in(page, "recovery codes")
     recovery = page.locator("ul.codes code").all_text_contents()
     assert len(recovery) == 10
     follow(page, "I have kept them")
     expect(page.locator("main")).to_contain_text(re.compile(r"Recovery codes left\s*10"))
-    found += serious_in(page, "status", axe)
+    found += serious_in(page, "status")
 
     page.context.clear_cookies()
     sign_in(page, live_server, owner)
     expect(title).to_have_text("Type your code")
-    found += serious_in(page, "code", axe)
+    found += serious_in(page, "code")
     # The field has the focus already.
     assert page.evaluate("document.activeElement.name") == "code"
     type_into(page, code="000 000")
     expect(page.locator(".error")).to_contain_text("This code is wrong")
-    found += serious_in(page, "wrong code", axe)
+    found += serious_in(page, "wrong code")
     type_into(page, code=recovery[0])
     expect(title).to_have_text("Your profile")
 
@@ -82,7 +83,7 @@ def test_it_is_turned_on_used_and_turned_off(live_server, page, owner):
     expect(page.locator("main")).to_contain_text(re.compile(r"Recovery codes left\s*9"))
     follow(page, "Turn it off")
     expect(title).to_have_text("Turn two-factor sign-in off?")
-    found += serious_in(page, "turn off", axe)
+    found += serious_in(page, "turn off")
     type_into(page, code=recovery[1])
     expect(title).to_have_text("Two-factor sign-in is off")
     assert found == []

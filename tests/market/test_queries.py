@@ -427,10 +427,11 @@ def test_the_price_at_a_moment_is_known_from_candles_where_quotes_are_gone(kept,
     rolled_up(feed)
     ids = asset_ids(feed)
     with django_assert_max_num_queries(10):
-        before = [queries.prices_at(dict.fromkeys(ids.values(), at(second))) for second in (-1, 30, 90, DAY - 1, DAY)]
-    assert before == [{}, *({ids["BTC-USD"]: price} for price in (11, 12, 12, 13))]
+        before = [queries.in_force_at(dict.fromkeys(ids.values(), at(one))) for one in (-1, 30, 90, DAY - 1, DAY)]
+    known = [(at(30), 11), (at(90), 12), (at(90), 12), (at(DAY), 13)]
+    assert before == [{}, *({ids["BTC-USD"]: one} for one in known)]
 
     partitions.drop([START.date()])
     Candle.objects.filter(resolution__lt=kept).delete()
-    after = [queries.prices_at({ids["BTC-USD"]: at(second)}).get(ids["BTC-USD"]) for second in (DAY - 1, DAY)]
-    assert after == [12, 13]
+    after = [queries.in_force_at({ids["BTC-USD"]: at(second)}) for second in (DAY - 1, DAY)]
+    assert after == [{ids["BTC-USD"]: one} for one in known[-2:]]

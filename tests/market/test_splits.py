@@ -317,7 +317,7 @@ def test_a_backtest_and_people_see_all_that_is_known_now(feed):
     assert [plain(price) for _, price in before] == ["5", "5.5"]
     drawn = [(low, high) for _, low, high in queries.price_path(pk, **span)]
     assert drawn == [(5, 5), (Decimal("5.5"), Decimal("5.5")), (10, 10)]
-    assert queries.prices_at({pk: at(59)}) == {pk: 5}
+    assert queries.in_force_at({pk: at(59)})[pk][1] == 5
     assert queries.variations_over({pk: Decimal(10)}, back=timedelta(hours=24)) == {pk: Decimal(100)}
 
 

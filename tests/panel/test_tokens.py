@@ -5,6 +5,7 @@ import re
 import pytest
 from django.urls import reverse
 
+from apps.accounts.models import Profile
 from apps.api.tokens.models import ApiToken
 from apps.api.tokens.services import create_token
 from tests.builders import make_operator, make_owner
@@ -139,3 +140,10 @@ def test_who_may_not_revoke_is_not_offered_it(client):
     revoke(client, token)
     assert ApiToken.objects.get().revoked_at is None
     assert client.get(reverse("admin:api_apitoken_add")).status_code == 403
+
+
+def test_the_form_names_one_zone_which_is_the_readers(client, ada):
+    Profile.objects.create(user=ada, time_zone="Europe/Kyiv")
+    text = client.get(reverse("admin:api_apitoken_add")).text
+    assert "Europe/Kyiv. From then on it is refused. Empty: never by itself." in text
+    assert "(UTC)" not in text

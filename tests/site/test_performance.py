@@ -13,6 +13,7 @@ from tests.builders import make_owner
 from tests.portfolios.rows import (
     bought,
     close,
+    columns,
     list_index,
     make_asset,
     make_four_days,
@@ -302,3 +303,44 @@ def test_a_month_that_is_missing_is_no_month_without_inflation(client, ada):
     for since, shown in (("2024-01-17", "not known"), ("2024-01-02", "17.45 %")):
         whole = page(client, "performance", reais, **{"from": since, "to": "2024-02-29"}).text
         assert figures(whole)["Real return"][0] == shown
+
+
+@pytest.fixture
+def old_days(savings, acme):
+    """A purchase of three years ago, and the last price of two years ago."""
+    today = timezone.now().date()
+    for back, price in ((1100, "100"), (800, "130")):
+        close(acme, str(today - timedelta(days=back)), price)
+    record(savings, bought(acme, day=str(today - timedelta(days=1099))))
+    return savings
+
+
+WIDENED = "Nothing changed the value in the last year, so all days are shown"
+
+
+@pytest.mark.parametrize("name", ["performance", "portfolio_performance_part"])
+def test_where_nothing_changed_within_the_last_year_all_days_are_shown_first(client, old_days, name):
+    text = page(client, name, old_days).text
+    assert WIDENED in text
+    assert figures(text)["Time-weighted return"][0] == "30 %"
+    assert "period=all" in re.search(r'<dt><a href="([^"]*)"', text)[1]
+    # Whoever chooses the last year gets it.
+    chosen = page(client, name, old_days, period="1y").text
+    assert WIDENED not in chosen
+    assert figures(chosen)["Time-weighted return"][0] == "0 %"
+
+
+def test_a_benchmark_alone_chooses_no_period_and_a_figure_opens_as_it_is_shown(client, old_days):
+    text = page(client, "performance", old_days, benchmark="ACME").text
+    assert WIDENED in text
+    assert "<b>30 %</b>" in opened(client, text, "Time-weighted return")
+
+
+def test_a_flow_or_a_price_in_the_last_year_keeps_it(client, two_years, acme):
+    assert WIDENED not in page(client, "performance", two_years).text
+
+
+def test_income_that_leaves_the_value_as_it_is_keeps_the_last_year(client, old_days, acme):
+    day = str(timezone.now().date() - timedelta(days=30))
+    record(old_days, columns(day, "dividend", asset=acme, amount="5", currency="EUR"), now=timezone.now())
+    assert WIDENED not in page(client, "performance", old_days).text

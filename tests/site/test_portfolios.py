@@ -5,12 +5,14 @@ import html
 import io
 import re
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from apps.portfolios.nights import record_night
+from apps.portfolios.nights import last_day, record_night
+from apps.portfolios.services import correct_transaction
 from tests.builders import make_owner
 from tests.portfolios.making import noon
 from tests.portfolios.rows import (
@@ -326,3 +328,62 @@ def test_two_days_that_are_not_known_are_not_the_same(client, savings, acme):
     record_night(portfolio_id=savings.pk, now=noon("2024-02-02"))
     [row] = cells(page(client, "portfolio_nights", savings).text)
     assert row[2:] == ["not known flows 0", *["not known"] * 4]
+
+
+def test_the_list_has_the_value_of_each_portfolio_with_its_age_and_its_change(client, ada, acme):
+    """1000 of 2024-02-01 by the close of 100; then 110."""
+    savings, unknown = make_portfolio(ada, "Alpha"), make_portfolio(ada, "Beta")
+    close(acme, "2024-02-01", "100")
+    record(savings, bought(acme))
+    record(unknown, bought(make_asset("NONE")), bought(acme, quantity="1"))
+    record_night(portfolio_id=savings.pk, now=timezone.now())
+    night = str(last_day(timezone.now()))
+    quote(acme, "110", at=timezone.now() - timedelta(hours=2))
+    assert cells(client.get(reverse("portfolios")).text) == [
+        ["Alpha", "1\u202f100 EUR", "2 h old", f"100 (10 %) {night}", "fifo", "not tracked"],
+        ["Beta", "not known 110 EUR without what is not known", "2 h old", "", "fifo", "not tracked"],
+    ]
+    quote(acme, "90", at=timezone.now())
+    assert "−10 %" in cells(client.get(reverse("portfolios")).text)[0][3]
+
+
+@pytest.mark.parametrize("change", ["recorded", "corrected"])
+def test_what_a_transaction_has_changed_is_no_change_of_the_market(client, savings, acme, change):
+    close(acme, "2024-02-01", "100")
+    [row] = record(savings, bought(acme))
+    record_night(portfolio_id=savings.pk, now=timezone.now())
+    night = str(last_day(timezone.now()))
+    quote(acme, "110")
+    assert cells(client.get(reverse("portfolios")).text)[0][3] == f"100 (10 %) {night}"
+    if change == "recorded":
+        record(savings, bought(acme, quantity="1"))
+    else:
+        correct_transaction(row=row, columns={"quantity": Decimal(11)}, by=savings.owner, now=timezone.now())
+    assert cells(client.get(reverse("portfolios")).text)[0][3] == ""
+
+
+def test_the_list_says_where_a_split_has_come_in_since(client, savings, acme):
+    record(savings, bought(acme))
+    quote(acme, "1")
+    split_of(acme, "2024-06-01", 2, 1)
+    assert (
+        cells(client.get(reverse("portfolios")).text)[0][1] == "A split has come in: open the portfolio for its value."
+    )
+    page(client, "portfolio", savings)
+    assert cells(client.get(reverse("portfolios")).text)[0][1] == "20 EUR"
+
+
+def test_the_list_costs_the_same_statements_for_1_portfolio_and_for_9(client, ada, acme, django_assert_max_num_queries):
+    def statements():
+        with django_assert_max_num_queries(14) as asked:
+            client.get(reverse("portfolios"))
+        return len(asked)
+
+    quote(acme, "1")
+    record(make_portfolio(ada, "First"), bought(acme))
+    few = statements()
+    for number in range(8):
+        other = make_asset(f"OTHER-{number}")
+        quote(other, "1")
+        record(make_portfolio(ada, f"More {number}"), bought(other), bought(acme))
+    assert statements() == few

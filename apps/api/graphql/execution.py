@@ -1,6 +1,6 @@
 """How queries are executed: fields that are read later, and the one transaction in which all is read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial, reduce
 from typing import Any, NamedTuple
@@ -12,8 +12,10 @@ from graphql import (
     FieldNode,
     GraphQLError,
     GraphQLField,
+    GraphQLList,
     GraphQLObjectType,
     GraphQLOutputType,
+    GraphQLResolveInfo,
     Undefined,
     get_nullable_type,
     is_leaf_type,
@@ -52,26 +54,46 @@ def attribute_of(field: GraphQLField | None) -> Attribute | None:
     return None
 
 
-def is_scalar_resolved(field: GraphQLField | None) -> bool:
-    """Tell whether a field is a scalar or an enum that may be null, without arguments, by a resolver of its own."""
-    return field is not None and field.resolve is not None and not field.args and is_leaf_type(field.type)
+class Resolved(NamedTuple):
+    """A field that may be null, by a resolver of its own. row: the type of the row, or of the rows where is_list, that
+    it gives; None where it gives a scalar or an enum. may_be_missing: a row in the list may be null."""
+
+    field: GraphQLField
+    resolve: Callable[..., Any]
+    row: GraphQLObjectType | None = None
+    is_list: bool = False
+    may_be_missing: bool = True
+
+
+def resolved_of(field: GraphQLField | None) -> Resolved | None:
+    """Return how to read a field without arguments by its resolver; None for any other."""
+    if field is None or field.args or field.resolve is None:
+        return None
+    if is_leaf_type(field.type):
+        return Resolved(field, field.resolve)
+    is_list = isinstance(field.type, GraphQLList)
+    item = field.type.of_type if isinstance(field.type, GraphQLList) else field.type
+    row = get_nullable_type(item) if is_list else item
+    if isinstance(row, GraphQLObjectType) and row.is_type_of is None:
+        return Resolved(field, field.resolve, row, is_list=is_list, may_be_missing=not is_non_null_type(item))
+    return None
 
 
 class Later(NamedTuple):
-    """A value that is there once a future is done; take: gives it then."""
+    """A value that is there once a future is done; take: gives it then, or the future of it."""
 
     future: SyncFuture
     take: Callable[[SyncFuture], Any]
 
 
 # How to read a field: as an attribute, by its resolver, or as the library does.
-Reading = Attribute | GraphQLField | None
+Reading = Attribute | Resolved | None
 
 
 class Execution(DeferredExecutionContext):
     """The library's, which knows graphql-core from before an error's place was handed along with it; and quicker.
 
-    Most fields of a page are attributes of its rows, or scalars that are read for all rows at once. They are put
+    Most fields of a page are attributes of its rows, or scalars and rows that are read for all at once. They are put
     together here in one loop, without the arguments, the descriptions of the place and the futures that the library
     makes for each. Where the value of an attribute is wrong, the library reads the field.
     """
@@ -114,42 +136,63 @@ class Execution(DeferredExecutionContext):
         return _complete(values, waiting) if waiting else values
 
     def _resolve(
-        self, field: GraphQLField, parent_type: GraphQLObjectType, source: Any, nodes: list[FieldNode], path: Path
+        self, reading: Resolved, parent_type: GraphQLObjectType, source: Any, nodes: list[FieldNode], path: Path
     ) -> Any:
-        """Return what a resolver gives, as its scalar writes it; or Later."""
+        """Return what a resolver gives, as it is answered; or Later."""
+        info = self.build_resolve_info(reading.field, nodes, parent_type, path)
         try:
-            value = field.resolve(source, self.build_resolve_info(field, nodes, parent_type, path))
+            value = reading.resolve(source, info)
         except Exception as error:
-            return self._failed(error, field, nodes, path)
+            return self._failed(error, reading, info)
         if not isinstance(value, SyncFuture):
-            return self._written(field, nodes, path, value)
-        take = partial(self._taken, field, nodes, path)
+            return self._answered(reading, info, value)
+        take = partial(self._taken, reading, info)
         if value.done():
             return take(value)
         if value.deferred_callback is not None:
             self._deferred_callbacks.append(value.deferred_callback)
         return Later(value, take)
 
-    def _taken(self, field: GraphQLField, nodes: list[FieldNode], path: Path, future: SyncFuture) -> Any:
+    def _taken(self, reading: Resolved, info: GraphQLResolveInfo, future: SyncFuture) -> Any:
         try:
             value = future.result()
         except Exception as error:
-            return self._failed(error, field, nodes, path)
-        return self._written(field, nodes, path, value)
+            return self._failed(error, reading, info)
+        return self._answered(reading, info, value)
 
-    def _written(self, field: GraphQLField, nodes: list[FieldNode], path: Path, value: Any) -> Any:
-        """Return a value as its scalar writes it; None, and the error noted, where it cannot be written."""
+    def _answered(self, reading: Resolved, info: GraphQLResolveInfo, value: Any) -> Any:
+        """Return a value as it is answered, or the future of it; None, and the error noted, where that fails."""
         if value is None:
             return None
+        nodes, path = info.field_nodes, info.path
         try:
             if isinstance(value, Exception):
                 raise value
-            return self.complete_leaf_value(field.type, value)
+            if reading.row is None:
+                return self.complete_leaf_value(reading.field.type, value)
+            if not reading.is_list:
+                return self.execute_fields(reading.row, value, path, self.collect_subfields(reading.row, nodes))
+            if isinstance(value, list | tuple) and not any(isinstance(one, _NO_ROWS) for one in value):
+                return self._execute_rows(reading.row, value, info, may_be_null=reading.may_be_missing)
+            return self.complete_value(reading.field.type, nodes, info, path, value)
         except Exception as error:
-            return self._failed(error, field, nodes, path)
+            return self._failed(error, reading, info)
 
-    def _failed(self, error: Exception, field: GraphQLField, nodes: list[FieldNode], path: Path) -> None:
-        self.handle_field_error(located_error(error, nodes, path.as_list()), field.type)
+    def _failed(self, error: Exception, reading: Resolved, info: GraphQLResolveInfo) -> None:
+        self.handle_field_error(located_error(error, info.field_nodes, info.path.as_list()), reading.field.type)
+
+    def _execute_rows(
+        self, kind: GraphQLObjectType, rows: Sequence[Any], info: GraphQLResolveInfo, *, may_be_null: bool
+    ) -> list[Any] | SyncFuture:
+        """Return the fields of each of the rows of a list; later, where one of them is read later."""
+        values = [
+            self._execute_row(kind, row, info.field_nodes, Path(info.path, index, None), may_be_null=may_be_null)
+            for index, row in enumerate(rows)
+        ]
+        waiting = {
+            index: Later(one, SyncFuture.result) for index, one in enumerate(values) if isinstance(one, SyncFuture)
+        }
+        return _complete(values, waiting) if waiting else values
 
     def _execute_row(
         self, kind: GraphQLObjectType, row: Any, nodes: list[FieldNode], path: Path, *, may_be_null: bool
@@ -172,6 +215,8 @@ class Execution(DeferredExecutionContext):
 
 
 _OTHERWISE = object()
+# What the library has to look at in a list of rows.
+_NO_ROWS = (type(None), SyncFuture, Exception)
 
 
 def _read(source: Any, attribute: Attribute) -> Any:
@@ -194,21 +239,27 @@ def _read(source: Any, attribute: Attribute) -> Any:
 
 
 def _reading_of(field: GraphQLField | None) -> Reading:
-    return attribute_of(field) or (field if is_scalar_resolved(field) else None)
+    return attribute_of(field) or resolved_of(field)
 
 
-def _complete(values: dict[str, Any], waiting: dict[str, Later]) -> SyncFuture:
-    """Return the values, later: once those that are waited for are there, in their places."""
+def _complete(values: Any, waiting: dict[Any, Later]) -> SyncFuture:
+    """Return the values, a dict or a list, later: once those that are waited for are there, in their places."""
     complete = SyncFuture()
 
-    def take(name: str) -> None:
-        later = waiting.pop(name)
-        values[name] = later.take(later.future)
+    def take(place: Any) -> None:
+        later = waiting[place]
+        value = later.take(later.future)
+        if isinstance(value, SyncFuture):
+            waiting[place] = Later(value, SyncFuture.result)
+            value.add_done_callback(partial(take, place))
+            return
+        values[place] = value
+        del waiting[place]
         if not waiting:
             complete.set_result(values)
 
-    for name, later in waiting.items():
-        later.future.add_done_callback(partial(take, name))
+    for place, later in waiting.items():
+        later.future.add_done_callback(partial(take, place))
     return complete
 
 

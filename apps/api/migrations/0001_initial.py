@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
                 ('scope', models.CharField(choices=[('read', 'reading by /graphql'), ('write', 'the API: reading and changing by /graphql, pushed quotes, alerts'), ('metrics', '/metrics alone')], default='read', help_text='What it opens. Choose the least that is needed.', max_length=7)),
                 ('digest', models.CharField(editable=False, max_length=64)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('expires_at', models.DateTimeField(blank=True, help_text='From then on it is refused (UTC). Empty: never by itself.', null=True)),
+                ('expires_at', models.DateTimeField(blank=True, help_text='From then on it is refused. Empty: never by itself.', null=True)),
                 ('last_used_at', models.DateTimeField(editable=False, null=True)),
                 ('revoked_at', models.DateTimeField(editable=False, null=True)),
                 ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='api_tokens', to=settings.AUTH_USER_MODEL)),

@@ -28,7 +28,7 @@ class ApiToken(models.Model):
     digest = models.CharField(max_length=64, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(
-        null=True, blank=True, help_text="From then on it is refused (UTC). Empty: never by itself."
+        null=True, blank=True, help_text="From then on it is refused. Empty: never by itself."
     )
     last_used_at = models.DateTimeField(null=True, editable=False)
     revoked_at = models.DateTimeField(null=True, editable=False)

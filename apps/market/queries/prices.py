@@ -13,6 +13,7 @@ from django.db.models import (
     Case,
     DateTimeField,
     Exists,
+    ExpressionWrapper,
     F,
     Func,
     Max,
@@ -253,27 +254,29 @@ def last_quotes(asset_id: int, *, limit: int) -> list[Quote]:
     return list(Quote.objects.filter(asset=asset_id).select_related("entry").order_by("-at")[:limit])
 
 
-def prices_at(moments: Mapping[int, datetime]) -> dict[int, Decimal]:
-    """Return asset id -> the price in force at its moment, where one that old is stored; late quotes do not count.
+def in_force_at(moments: Mapping[int, datetime]) -> dict[int, tuple[datetime, Decimal]]:
+    """Return asset id -> (when it was quoted, the price) in force at its moment, where one that old is stored; late
+    quotes do not count.
 
     From quotes, and from candles where there are none of that hour any more: of minutes, else of hours, else of days.
     With all splits that are known now. One statement, or two, and one where some asset has a split; for each asset, a
     few steps into indexes.
     """
-    return {pk: price for pk, (_, price) in in_force_at(moments).items()}
+    return _in_force(_at_moments(moments))
 
 
-def in_force_at(moments: Mapping[int, datetime]) -> dict[int, tuple[datetime, Decimal]]:
-    """Return asset id -> (when it was quoted, the price), as `prices_at` does."""
-    rows = _at_moments(moments).annotate(has_split=Exists(Split.objects.filter(asset=OuterRef("pk"))))
+def _in_force(rows: QuerySet[Any]) -> dict[int, tuple[datetime, Decimal]]:
+    """Return what `in_force_at` does. rows: assets, each with its `moment`."""
+    rows = rows.annotate(has_split=Exists(Split.objects.filter(asset=OuterRef("pk"))))
     quoted = Quote.objects.filter(asset=OuterRef("pk"), late=False, at__lte=OuterRef("moment")).order_by("-at")
     rows = rows.annotate(price=Subquery(quoted.values("price")[:1]), since=Subquery(quoted.values("at")[:1]))
-    found, split = {}, set()
-    for pk, price, since, has_split in rows.values_list("pk", "price", "since", "has_split"):
+    found, split, old = {}, set(), {}
+    for pk, moment, price, since, has_split in rows.values_list("pk", "moment", "price", "since", "has_split"):
         split |= {pk} if has_split else set()
         if since is not None:
             found[pk] = (since, price)
-    old = {pk: at for pk, at in moments.items() if pk not in found or at - found[pk][0] > timedelta(hours=1)}
+        if since is None or moment - since > timedelta(hours=1):
+            old[pk] = moment
     if old:
         closes, times = [], []
         for resolution in Candle.Resolution:
@@ -313,7 +316,11 @@ def variations_over(latest: Mapping[int, Decimal], *, back: timedelta) -> dict[i
     latest: asset id -> newest price. Rounded half-even to 4 decimals, or to two significant digits where that would be
     0; without a price that old, and where it is signed, the asset is left out.
     """
-    return _variations(latest, {pk: as_of - back for pk, as_of in clocks_of(latest, signed=False).items()})
+    if not latest:
+        return {}
+    clock = F("feed__head__as_of")
+    rows = Asset.every.filter(pk__in=list(latest), signed=False, feed__head__as_of__isnull=False).order_by()
+    return _variations(latest, _in_force(rows.annotate(moment=ExpressionWrapper(clock - back, DateTimeField()))))
 
 
 def variations_since_close(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
@@ -327,14 +334,13 @@ def variations_since_close(latest: Mapping[int, Decimal]) -> dict[int, Decimal]:
         code = calendar_of.get(pk)
         close = calendars.previous_close(code, as_of) if code in calendars.CALENDARS else None
         moments[pk] = close or as_of.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return _variations(latest, moments)
+    return _variations(latest, in_force_at(moments) if moments else {})
 
 
-def _variations(latest: Mapping[int, Decimal], moments: Mapping[int, datetime]) -> dict[int, Decimal]:
-    before = prices_at(moments) if moments else {}
+def _variations(latest: Mapping[int, Decimal], before: Mapping[int, tuple[datetime, Decimal]]) -> dict[int, Decimal]:
     return {
         asset_id: round_number(WIDE.divide(WIDE.subtract(latest[asset_id], price) * 100, price), decimals=4)
-        for asset_id, price in before.items()
+        for asset_id, (_, price) in before.items()
     }
 
 

@@ -42,10 +42,11 @@ def known_currencies() -> set[str]:
     return set(Asset.objects.exclude(currency="").order_by().values_list("currency", flat=True).distinct())
 
 
-def held_prices(asset_ids: Collection[int]) -> dict[int, HeldPrice]:
-    """Return asset id -> its newest stored price, as it counts now. Two statements."""
+def held_prices(asset_ids: Collection[int], *, splits: Splits | None = None) -> dict[int, HeldPrice]:
+    """Return asset id -> its newest stored price, as it counts now. splits: those of these assets, where they are known
+    already. One statement, and one for the splits."""
     rows = LatestQuote.objects.filter(asset__in=asset_ids).values_list("asset_id", "at", "price", "provider")
-    splits = splits_of(asset_ids)
+    splits = splits_of(asset_ids) if splits is None else splits
     return {
         asset_id: HeldPrice(at, splits.price(asset_id, at, price), provider) for asset_id, at, price, provider in rows
     }
