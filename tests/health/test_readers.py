@@ -81,3 +81,13 @@ def test_pages_write_it_for_their_reader_and_the_queries_for_nobody(client, stop
     assert "No message has been delivered since 02.03.2026 13:00:00 CET." in page
     (health,) = channel_healths([channel.pk], now=Check.objects.get().checked_at).values()
     assert health.reason == "No message has been delivered since 2026-03-02 12:00:00 UTC."
+
+
+@pytest.mark.parametrize(
+    ("address", "before"), [("/", "<b>Prices and alerts have stopped.</b> "), ("/admin/", "")], ids=["site", "admin"]
+)
+def test_that_everything_has_stopped_is_written_for_the_reader_too(client, stopped, address, before):
+    client.force_login(stopped[0])
+    Check.objects.update(checked_at=START, ticked_at=START)
+    since = "Nothing has been fetched, evaluated or sent since 02.03.2026 13:00:00 CET."
+    assert before + since in client.get(address).text

@@ -88,6 +88,8 @@ def test_of_those_that_cover_it_each_is_there_and_no_other(admin_client, admin_u
     silence(admin_user, alert=other_rule, ends_at=None, comment="of another alert")
     found = silences_about(alert, seen_by=admin_user, until=timezone.now() + timedelta(minutes=1))
     assert {one.comment for _, one, _ in found} == {one.comment for one in covering}
+    later = silences_about(alert, seen_by=admin_user, until=timezone.now() + timedelta(hours=3))
+    assert {one.comment for _, one, _ in later} == {"to come", *(one.comment for one in covering)}
 
 
 def test_one_that_begins_after_its_end_is_not_of_it_and_one_that_ends_later_has_no_end_there(admin_client, alert):

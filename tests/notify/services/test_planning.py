@@ -95,9 +95,11 @@ def test_a_resolution_says_the_price_of_its_end_whatever_came_afterwards(feed, r
     items(feed, channel, (0, "101"))
     send(channel)
     evaluate(feed, (1, "98.5"))
-    (message_id,) = items(feed, channel, (2, "97"))
+    evaluate(feed, (2, "105"))
+    (message_id,) = items(feed, channel, (3, "97"))
     message = Message.objects.get(pk=message_id)
-    assert [one["price"] for one in message.items] == ["98.5"]
+    seen = [(one["event"], one["price"]) for one in message.items]
+    assert seen == [("resolved", "98.5"), ("opened", ""), ("resolved", "97")]
     assert "Resolved 2026-03-02 12:00:01 UTC at 98.5 (the condition is over)." in message.text
 
 
