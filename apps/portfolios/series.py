@@ -134,7 +134,7 @@ def create(
     making.refuse_too_many(portfolio.owner_id)
     feeds = _feeds_to_read(ledger)
     key = f"{portfolio.owner_id}:portfolio:{portfolio.pk}"
-    head = making.lock_feed_of(key, list(feeds), owner_id=portfolio.owner_id)
+    head = making.lock_feed_of(key, list(feeds), owner_id=portfolio.owner_id, symbol=symbol)
     if head.as_of is None:
         raise SeriesInvalid("series", "what the portfolio holds has no prices yet")
     until = epoch_microseconds(head.as_of)

@@ -147,6 +147,12 @@ def _period_of(asset: Asset, chosen: str) -> tuple[datetime | None, datetime | N
     return first if length is None else max(first, until - length), until
 
 
+def _begins_late(chosen: str, since: datetime | None, until: datetime | None) -> bool:
+    """Tell whether no prices are stored from the beginning of the period."""
+    length = PERIODS[chosen]
+    return bool(length is not None and since and until and since > until - length)
+
+
 def _csv(name: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> HttpResponse:
     answer = HttpResponse(content_type="text/csv; charset=utf-8")
     safe = "".join(one if one.isalnum() or one in "-._" else "-" for one in name)
@@ -182,6 +188,8 @@ def _context(request: HttpRequest, asset: Asset) -> dict[str, Any]:
         "changes": _changes(asset, held),
         "periods": [(name, urlencode(query | {"period": name}), name == chosen) for name in PERIODS],
         "period": chosen,
+        "since": since,
+        "begins_late": _begins_late(chosen, since, until),
         "other_name": other_name,
         "other": other,
         "no_such_asset": bool(other_name) and other is None,

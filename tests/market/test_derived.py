@@ -1,6 +1,7 @@
 """Derived series as they are stored: their log, their past, what is refused, and that crashes change nothing."""
 
 import random
+import re
 from datetime import timedelta
 
 import pytest
@@ -321,3 +322,13 @@ def test_what_a_process_remembers_makes_no_difference(feed, is_warm):
         *((2, "0.2", "quotes"), (4, "0.4", "quotes"), (5, "0.25", "quotes"), (6, "0.375", "quotes")),
         *((8, "0.5", "quotes"), (10, "0.625", "quotes")),
     ]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "named"),
+    [("A-IN-B", "a-in-b"), ("X_1.Y/Z:Q", "x-1-y-z-q"), ("L" * 64, "l" * 48)],
+)
+def test_a_derived_feed_is_called_after_its_first_series(feed, symbol, named):
+    asset = make_series(symbol, "ratio", {"asset": "A", "max_skew": "5s"}, {"asset": "B", "max_skew": "5s"})
+    assert re.fullmatch(rf"derived-{named}-[0-9a-f]{{6}}", asset.feed.name)
+    asset.feed.full_clean()

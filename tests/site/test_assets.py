@@ -242,3 +242,13 @@ def test_a_sparkline_spans_its_box():
     assert sparkline([]) == sparkline([(at(0), 1)]) == ""
     assert sparkline([(at(0), 1), (at(1), 3), (at(2), 2)]) == "0.0,32.0 60.0,0.0 120.0,16.0"
     assert sparkline([(at(0), 1), (at(1), 1)]) == "0.0,16.0 120.0,16.0"
+
+
+@pytest.mark.parametrize(
+    ("period", "hours", "is_said"), [("day", 12, True), ("week", 30, True), ("day", 30, False), ("all", 30, False)]
+)
+def test_a_period_from_whose_beginning_nothing_is_stored_says_so(client, ada, period, hours, is_said):
+    append_quotes(make_feed("BTC-USD"), [("BTC-USD", at(0), "9"), ("BTC-USD", at(hours * 3600), "11")])
+    text = page(client, "BTC-USD", period=period).text
+    assert ("Stored prices begin" in text) == is_said
+    assert (f", so this is less than a {period}." in text) == is_said

@@ -1,5 +1,6 @@
 """Derived series made, changed and ended, each at one place of their feed's log."""
 
+import re
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -136,7 +137,7 @@ def create_series(
             # Only series of portfolios become deeper later, and those change under this lock too.
             lock_owner(owner_id)
         refuse_too_many(owner_id)
-        head = _lock_feed(owner_id, leg_feeds)
+        head = _lock_feed(owner_id, leg_feeds, symbol=symbol)
         feed_id = head.feed_id
         asset = create_asset(owner_id=owner_id, symbol=symbol, feed_id=feed_id, **columns)
         _store(asset.pk, definition)
@@ -181,10 +182,10 @@ def refuse_too_many(owner_id: int | None) -> None:
         raise SeriesInvalid("series", f"an owner has at most {SERIES_MOST}; delete one first")
 
 
-def lock_feed_of(key: str, leg_feeds: Collection[int], *, owner_id: int) -> FeedHead:
+def lock_feed_of(key: str, leg_feeds: Collection[int], *, owner_id: int, symbol: str) -> FeedHead:
     """Return the locked head of the derived feed of this key, whose legs may change; it is made where it is not
-    there."""
-    return _lock_feed(owner_id, sorted(leg_feeds), key=key)
+    there, for a series of this symbol."""
+    return _lock_feed(owner_id, sorted(leg_feeds), symbol=symbol, key=key)
 
 
 def add_series(
@@ -248,26 +249,32 @@ def _leg_feeds(definition: Definition) -> list[int]:
     return sorted(set(_legs_of(definition).values_list("feed_id", flat=True)))
 
 
-def _lock_feed(owner_id: int | None, leg_feeds: Collection[int], *, key: str = "") -> FeedHead:
-    """Return the locked head of the derived feed of these legs, which is made where it is not there. key: of a feed
-    whose legs may change."""
+def _lock_feed(owner_id: int | None, leg_feeds: Collection[int], *, symbol: str, key: str = "") -> FeedHead:
+    """Return the locked head of the derived feed of these legs, which is made where it is not there. symbol: of the
+    series that needs it; key: of a feed whose legs may change."""
     key = key or f"{owner_id or 0}:{','.join(map(str, leg_feeds))}"
     known = DerivedFeed.objects.filter(key=key).first()
     if known is None:
         try:
             with transaction.atomic():
-                known = _make_feed(owner_id, leg_feeds, key=key)
+                known = _make_feed(owner_id, leg_feeds, symbol=symbol, key=key)
         except (IntegrityError, ValidationError):
             # Two at once.
             known = DerivedFeed.objects.get(key=key)
     return lock_head(known.pk)
 
 
-def _make_feed(owner_id: int | None, leg_feeds: Collection[int], *, key: str) -> DerivedFeed:
+def _name_of(symbol: str) -> str:
+    """Return a new name of a feed, by which people know its first series again, like derived-usdc-usd-3fa9c1."""
+    slug = re.sub(r"[^a-z0-9]+", "-", symbol.lower())[:48].strip("-")
+    return f"derived-{slug}-{secrets.token_hex(3)}"
+
+
+def _make_feed(owner_id: int | None, leg_feeds: Collection[int], *, symbol: str, key: str) -> DerivedFeed:
     legs = list(queries.every_feed().filter(pk__in=leg_feeds).order_by("pk"))
     feed = create_bare_feed(
         owner_id=owner_id,
-        name=f"derived-{secrets.token_hex(6)}",
+        name=_name_of(symbol),
         interval_seconds=max(leg.interval_seconds for leg in legs),
         jump_percent=0,
     )

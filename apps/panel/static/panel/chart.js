@@ -99,6 +99,7 @@
       borderDash: [6, 4],
       pointRadius: 0,
     }));
+    const others = (data.others || []).map((other) => ({ ...line, pointRadius: 0, label: other.name, data: other.points, role: "calm" }));
     // Points on the path, too many for names of their own.
     const spots = (data.spots || []).map((spot) => ({
       label: spot.name,
@@ -110,7 +111,7 @@
       pointHoverRadius: 6,
       pointStyle: spot.role === "calm" ? "circle" : "triangle",
     }));
-    return [...paths, ...levels, ...spots];
+    return [...paths, ...others, ...levels, ...spots];
   }
 
   function tint(datasets) {
@@ -137,6 +138,7 @@
 
   function draw(canvas, data) {
     const [from, to] = extent(data);
+    const write = (value) => (data.isPercent ? `${reader.number(value)} %` : reader.number(value));
     const chart = new Chart(canvas, {
       type: "line",
       // Without colours from the start Chart.js would choose some.
@@ -155,7 +157,7 @@
             grid: {},
             ticks: { autoSkip: false, maxRotation: 0, callback: labelOf },
           },
-          y: { grid: {}, grace: "5%", ticks: { callback: (value) => reader.number(value) } },
+          y: { grid: {}, grace: "5%", ticks: { callback: write } },
         },
         plugins: {
           legend: { position: "bottom", labels: { boxHeight: 1, boxWidth: 24 } },
@@ -163,7 +165,7 @@
           tooltip: {
             callbacks: {
               title: (items) => `${reader.moment(items[0].parsed.x)} ${reader.zone()}`,
-              label: (item) => `${item.dataset.label} ${reader.number(item.parsed.y)}`,
+              label: (item) => `${item.dataset.label} ${write(item.parsed.y)}`,
             },
           },
         },

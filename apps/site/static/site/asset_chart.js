@@ -21,14 +21,21 @@
 
     function plain() {
         const {bars, other, levels, marks} = dataNow();
-        const percent = (value, first) => first ? 100 * (value / first - 1) : 0;
-        const of = (points, index) => points.map(one => ({x: one[0] * 1000, y: other ? percent(one[4], points[0][4]) : one[index]}));
+        // In percent since the first moment at which both have a price.
+        const start = other ? Math.max(bars[0][0], other.points[0][0]) : 0;
+        const inPercent = (points, index) => {
+            const first = (points.findLast(one => one[0] <= start) ?? points[0])[index];
+            return points.map(one => ({x: one[0] * 1000, y: first ? 100 * (one[index] / first - 1) : 0}));
+        };
+        const of = (points, index) => other ? inPercent(points, 4) : points.map(one => ({x: one[0] * 1000, y: one[index]}));
         window.priceChart(place.querySelector("canvas"), {
             low: of(bars, 3),
             high: of(bars, 2),
             levels: other ? [] : levels,
             marks: marks.slice(-5).map(mark => ({name: mark.name, at: mark.at * 1000})),
-            spots: other ? [{name: other.name, role: "calm", points: other.points.map(one => ({x: one[0] * 1000, y: percent(one[1], other.points[0][1])}))}] : [],
+            others: other ? [{name: other.name, points: inPercent(other.points, 1)}] : [],
+            isPercent: Boolean(other),
+            label: other ? place.dataset.name : "price",
         });
     }
 

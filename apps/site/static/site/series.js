@@ -1,28 +1,8 @@
-// While a derived series is written: offers assets that match what is typed, and says what the series would compute.
+// While a derived series is written: says what the series would compute.
 "use strict";
 (() => {
-    const DELAY_MS = 300;
     const form = document.getElementById("series");
-    const offered = document.getElementById("assets");
     const sentences = document.getElementById("sentences");
-
-    // Returns a function that calls another a moment after its last call; an answer that was read after a later call is dropped.
-    function later(ask, show) {
-        let timer = 0;
-        let asked = 0;
-        return value => {
-            asked += 1;
-            const mine = asked;
-            clearTimeout(timer);
-            timer = setTimeout(async () => {
-                const response = await ask(value).catch(() => null);
-                const answer = response?.ok ? await response.json() : null;
-                if (answer && mine === asked) {
-                    show(answer);
-                }
-            }, DELAY_MS);
-        };
-    }
 
     function paragraph(text, name, role) {
         const made = document.createElement("p");
@@ -33,16 +13,6 @@
         }
         return made;
     }
-
-    const search = later(
-        term => fetch(`${form.dataset.pick}?term=${encodeURIComponent(term)}`),
-        answer => offered.replaceChildren(...answer.assets.map(one => {
-            const option = document.createElement("option");
-            option.value = one.symbol;
-            option.label = one.name ? `${one.symbol} · ${one.name}` : one.symbol;
-            return option;
-        })),
-    );
 
     // Beside what is still blank nothing is said before it is submitted.
     function errorsOf(place, rows, answer) {
@@ -59,7 +29,7 @@
 
     const isFilled = (row, index) => index > 1 || row.querySelector("[name=asset]").value.trim();
 
-    const preview = later(
+    const preview = window.askLater(
         () => fetch(form.dataset.preview, {method: "POST", body: new FormData(form)}),
         answer => {
             const rows = [...form.querySelectorAll("fieldset.leg")];
@@ -76,9 +46,6 @@
     }
 
     form.addEventListener("input", event => {
-        if (event.target.name === "asset") {
-            search(event.target.value);
-        }
         showWeights();
         preview();
     });
