@@ -91,34 +91,6 @@ def test_an_unsent_opening_merges_into_its_resolution(feed, rule, channel, outsi
     ]
 
 
-def test_a_resolution_says_the_price_of_its_end_whatever_came_afterwards(feed, rule, channel):
-    items(feed, channel, (0, "101"))
-    send(channel)
-    evaluate(feed, (1, "98.5"))
-    evaluate(feed, (2, "105"))
-    (message_id,) = items(feed, channel, (3, "97"))
-    message = Message.objects.get(pk=message_id)
-    seen = [(one["event"], one["price"]) for one in message.items]
-    assert seen == [("resolved", "98.5"), ("opened", ""), ("resolved", "97")]
-    assert "Resolved 2026-03-02 12:00:01 UTC at 98.5 (the condition is over)." in message.text
-
-
-def test_where_it_is_told_with_its_opening_it_says_the_price_too(feed, rule, channel):
-    set_channel(channel, wants_resolved=False)
-    (message_id,) = items(feed, channel, (0, "101"), (1, "99"))
-    assert [one["price"] for one in Message.objects.get(pk=message_id).items] == ["", "99"]
-
-
-def test_an_end_without_a_price_says_none(feed, owner, rule, channel):
-    items(feed, channel, (0, "101"))
-    send(channel)
-    make_rule(owner, name="Peg", rule=rule, assets=["BTC-USD"], condition=above("500"))
-    (message_id,) = items(feed, channel)
-    message = Message.objects.get(pk=message_id)
-    assert [(one["event"], one["price"]) for one in message.items] == [("resolved", "")]
-    assert "UTC (the rule was changed" in message.text
-
-
 def test_a_resolution_merges_into_the_list_with_its_opening_and_the_rest_is_a_message_of_its_own(
     feed, owner, rule, channel
 ):
