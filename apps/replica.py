@@ -12,7 +12,10 @@ from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, Error, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from django.db.models import Model
+from django.dispatch import receiver
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +25,9 @@ APPS = frozenset({"market", "rules"})
 BEHIND_MOST = timedelta(seconds=10)
 # How long each process relies on what it found: that the replica may be read, and that it may not.
 GOOD_SECONDS, BAD_SECONDS = 1.0, 10.0
+# How long an answer is waited for: to how it is, and to what is read, a second longer than `statement_timeout` of the
+# server. A server that is frozen ends no statement, and its machine keeps the connection alive.
+LOOK_SECONDS, READ_SECONDS = 1.0, 16.0
 # Up to when all is there, of what the primary has committed. Ticks commit each second.
 _STATE = "SELECT pg_is_in_recovery(), extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8"
 
@@ -29,10 +35,10 @@ Value = TypeVar("Value")
 
 
 class State(NamedTuple):
-    """How the replica is. behind: it lacks at most what was committed within that time; why_not: why it is not read,
-    as the end of a sentence, "" where it is read."""
+    """How the replica is. behind: it lacks at most what was committed within that time, None where that is not known;
+    why_not: why it is not read, as the end of a sentence, "" where it is read."""
 
-    behind: timedelta = timedelta(0)
+    behind: timedelta | None = None
     why_not: str = ""
 
 
@@ -70,10 +76,10 @@ def from_replica(read: Callable[[], Value]) -> Value:
     """
     if not is_configured():
         return read()
-    state = _state()
-    if state.why_not:
+    found = state()
+    if found.why_not:
         return read()
-    token = _read_behind.set(state.behind)
+    token = _read_behind.set(found.behind)
     try:
         return read()
     except Error as error:
@@ -108,7 +114,21 @@ def look() -> State:
     return State(behind, f"is {behind.total_seconds():.0f} s behind" if behind > BEHIND_MOST else "")
 
 
-def _state() -> State:
+@receiver(connection_created)
+def _wait_no_longer(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
+    """Let each statement at the replica fail that has no answer in time."""
+    if connection.alias != ALIAS:
+        return
+    wait = connection.connection.wait
+
+    def wait_in_time(*arguments: Any, **options: Any) -> Any:
+        seconds = LOOK_SECONDS if read_behind() is None else READ_SECONDS
+        return wait(*arguments, **{"timeout": seconds} | options)
+
+    connection.connection.wait = wait_in_time
+
+
+def state() -> State:
     """Return how the replica is, asked anew once that was long ago."""
     now = time.monotonic()
     if _known is None or now >= _known[1]:
@@ -116,15 +136,15 @@ def _state() -> State:
     return _known[0]
 
 
-def _keep(state: State) -> State:
+def _keep(found: State) -> State:
     global _known
     was_read = _known is None or not _known[0].why_not
-    _known = state, time.monotonic() + (BAD_SECONDS if state.why_not else GOOD_SECONDS)
-    if state.why_not and was_read:
-        logger.warning("replica not read", extra={"reason": state.why_not})
-    elif not state.why_not and not was_read:
+    _known = found, time.monotonic() + (BAD_SECONDS if found.why_not else GOOD_SECONDS)
+    if found.why_not and was_read:
+        logger.warning("replica not read", extra={"reason": found.why_not})
+    elif not found.why_not and not was_read:
         logger.info("replica read again")
-    return state
+    return found
 
 
 def _failed(error: Error) -> State:

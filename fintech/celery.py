@@ -10,7 +10,13 @@ from typing import Any
 
 from celery import Celery
 from celery.contrib.django.task import DjangoTask
-from celery.signals import celeryd_after_setup, setup_logging, task_postrun, task_prerun, worker_process_init
+from celery.signals import (
+    celeryd_after_setup,
+    setup_logging,
+    task_postrun,
+    task_prerun,
+    worker_before_create_process,
+)
 from django.conf import settings
 from django.db import close_old_connections, connections
 from structlog.contextvars import bind_contextvars, reset_contextvars
@@ -163,10 +169,13 @@ def end_log_facts(task_id: str = "", **_: Any) -> None:
     reset_contextvars(**_log_facts.pop(task_id, {}))
 
 
-@worker_process_init.connect
+@worker_before_create_process.connect
 def freeze_what_was_imported(**_: Any) -> None:
-    """Keep the collector off what stays for ever: to walk it takes as long as storing some thousand quotes."""
-    gc.freeze()
+    """Keep the collector off what stays for ever: to walk it takes as long as storing some thousand quotes. The main
+    process does it, before its first child is made: the collector writes to what it walks, and what a child writes to
+    it shares no more. Never again, since what is frozen is not collected."""
+    if not gc.get_freeze_count():
+        gc.freeze()
 
 
 @celeryd_after_setup.connect

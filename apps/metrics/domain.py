@@ -185,6 +185,14 @@ METRICS: tuple[Metric, ...] = (
     Metric("fintech_database_up", _GAUGE, "1 where the rows could be read; 0: then no other metric of rows is given."),
     Metric("fintech_database_connections", _GAUGE, "Connections to this database (PostgreSQL)."),
     Metric("fintech_database_connections_limit", _GAUGE, "Connections that the server allows (PostgreSQL)."),
+    Metric(
+        "fintech_replica_read", _GAUGE, "1 where the replica is read; 0: the primary, for it (DATABASE_REPLICA_URL)."
+    ),
+    Metric(
+        "fintech_replica_behind_seconds",
+        _GAUGE,
+        "Age of the last transaction that the replica has replayed; absent where it does not say so.",
+    ),
     Metric("fintech_broker_up", _GAUGE, "1 where the broker says how long its queues are (RabbitMQ)."),
     Metric("fintech_queue_messages", _GAUGE, "Messages that wait in the queue (RabbitMQ).", {"queue": _QUEUE}),
     Metric("fintech_queue_consumers", _GAUGE, "Consumers of the queue (RabbitMQ).", {"queue": _QUEUE}),

@@ -4,22 +4,23 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from threading import Lock
 
-from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, connections, transaction
 from django.utils import timezone
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
 
+from apps import replica
 from apps.metrics.domain import BY_NAME, Histogram, Kind, Metric, Sample
 from apps.metrics.queries import Depths, of_queues, samples
 
 logger = logging.getLogger(__name__)
 
-# A scrape ends in a second, be it without an answer.
+# The rows are read in a second, or not at all.
 _READ_ONLY = "SET LOCAL transaction_read_only = on; SET LOCAL statement_timeout = 900"
 
 
 class RowMetrics:
-    """A collector of prometheus_client: reads the rows anew each time it is asked, one reader at a time."""
+    """A collector of prometheus_client: asks the servers anew each time it is asked, one reader at a time."""
 
     def __init__(self, depths: Callable[[], Depths | None]) -> None:
         self._depths = depths
@@ -30,9 +31,9 @@ class RowMetrics:
         return []
 
     def collect(self) -> Iterator[Family]:
-        """Yield the families of all metrics of rows and queues."""
+        """Yield the families of all metrics of rows, queues and the replica."""
         with self._lock:
-            found = [*read_rows(), *read_queues(self._depths)]
+            found = [*read_rows(), *read_queues(self._depths), *read_replica()]
         yield from families(found)
 
 
@@ -61,6 +62,20 @@ def read_queues(depths: Callable[[], Depths | None]) -> list[Sample]:
     """Return what the broker says of its queues, or only that it says nothing."""
     known = depths()
     return [Sample("fintech_broker_up", known is not None), *of_queues(known or {})]
+
+
+def read_replica() -> list[Sample]:
+    """Return how the replica of the database is; nothing where there is none."""
+    if not replica.is_configured():
+        return []
+    state = replica.state()
+    for one in connections.all(initialized_only=True):
+        if one.alias == replica.ALIAS:
+            one.close()
+    known = [Sample("fintech_replica_read", not state.why_not)]
+    if state.behind is not None:
+        known.append(Sample("fintech_replica_behind_seconds", state.behind.total_seconds()))
+    return known
 
 
 def families(found: Iterable[Sample]) -> Iterator[Family]:

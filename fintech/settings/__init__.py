@@ -100,12 +100,15 @@ else:
             "-c jit=off",
         },
     }
-    for database in DATABASES.values():
-        database.update(postgresql, OPTIONS=dict(postgresql["OPTIONS"]))
-    if replica is not None:
-        # One that vanishes is noticed sooner, since the primary can be read instead.
-        network = {"keepalives_idle": 4, "keepalives_interval": 2, "keepalives_count": 2, "tcp_user_timeout": 8_000}
-        DATABASES["replica"]["OPTIONS"] |= network
+    # One that vanishes is noticed sooner, since the primary can be read instead.
+    network = {"keepalives_idle": 4, "keepalives_interval": 2, "keepalives_count": 2, "tcp_user_timeout": 8_000}
+    for alias, database in DATABASES.items():
+        ours = postgresql["OPTIONS"] | (network if alias == "replica" else {})
+        # The URL's win: in `options` too, of which the server takes the last of a name.
+        theirs = database.get("OPTIONS", {})
+        if "options" in theirs:
+            theirs["options"] = f"{ours['options']} {theirs['options']}"
+        database.update(postgresql, OPTIONS=ours | theirs)
 
 # The market. What is not an environment variable here is a decision, not a knob.
 ANALYSIS_SHARDS = env.integer("ANALYSIS_SHARDS", lowest=1, highest=64)

@@ -13,6 +13,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import environ
 import idna
+from psycopg import ProgrammingError
+from psycopg.conninfo import make_conninfo
 
 # Passwords that stand in examples; with DJANGO_DEBUG off they are refused.
 WELL_KNOWN_PASSWORDS = {"fintech", "guest", "postgres", "password", "changeme", "admin", "secret"}
@@ -43,7 +45,10 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "postgres://user:password@host:5432/name of a streaming replica, from which candles, history and logs are "
         "read; empty: there is none",
     ),
-    "DATABASE_URL": ("", "postgres://user:password@host:5432/name; empty is a SQLite file in VAR_DIR"),
+    "DATABASE_URL": (
+        "",
+        "postgres://user:password@host:5432/name, and options like ?sslmode=require; empty is a SQLite file in VAR_DIR",
+    ),
     "DJANGO_ALLOWED_HOSTS": (
         "localhost,127.0.0.1",
         "host names that the site answers to, comma-separated; that of SITE_URL is always among them",
@@ -353,7 +358,9 @@ def database(name: str, *, default_file: Path) -> dict[str, Any]:
     if not text(name):
         return _connection(f"sqlite:///{default_file.resolve()}", schemes={"sqlite"})
     parse = partial(_connection, schemes={"postgres", "postgresql", "sqlite"})
-    return read(name, parse, "a URL starting with postgres:// or sqlite://")
+    settings = read(name, parse, "a URL starting with postgres:// or sqlite://")
+    _refuse_other_options(name, settings)
+    return settings
 
 
 def replica(name: str, *, primary: dict[str, Any]) -> dict[str, Any] | None:
@@ -362,7 +369,24 @@ def replica(name: str, *, primary: dict[str, Any]) -> dict[str, Any] | None:
         return None
     if primary["ENGINE"].endswith("sqlite3"):
         return refuse(name, "is set, and DATABASE_URL names no PostgreSQL")
-    return read(name, partial(_connection, schemes={"postgres", "postgresql"}), "a URL starting with postgres://")
+    settings = read(name, partial(_connection, schemes={"postgres", "postgresql"}), "a URL starting with postgres://")
+    _refuse_other_options(name, settings)
+    return settings
+
+
+def _refuse_other_options(name: str, settings: dict[str, Any]) -> None:
+    """Stop the process where the URL has options that are not of a connection to PostgreSQL."""
+    if settings["ENGINE"].endswith("sqlite3"):
+        known = "OPTIONS" not in settings
+    else:
+        try:
+            make_conninfo(**settings.get("OPTIONS", {}))
+            known = True
+        except ProgrammingError:
+            known = False
+    # environ takes some names out of the options, which Django has besides.
+    if not known or settings.keys() - {"ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS"}:
+        refuse(name, "has an option, behind its question mark, that is none of a connection to PostgreSQL")
 
 
 def _connection(value: str, *, schemes: set[str]) -> dict[str, Any]:

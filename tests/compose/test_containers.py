@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 import requests
+import yaml
 
-from compose import environment
+from compose import environment, up
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -36,6 +37,9 @@ WITHIN_SECONDS = 600
 RECORDING = ROOT / "apps/sources/recordings/usdc-depeg-2023-03.csv.gz"
 SYMBOLS = {"BTC-USD", "BTC-USDT", "BTC-USDC"}
 START = "2023-03-11T00:00:00Z"
+# What has no stand-in counts with its limit of memory.
+NOT_MEASURED = {"alloy", "grafana", "jaeger", "loki"}
+UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 MANAGE = ("exec", "-T", "web", "/app/compose/start.sh", "manage")
 
 
@@ -86,6 +90,20 @@ class Containers:
             found[one["Config"]["Labels"]["com.docker.compose.service"]] = (one["Id"], health, one["RestartCount"])
         return found
 
+    def memory(self) -> dict[str, int]:
+        """Return service -> bytes that its containers take, without what is only cached from files."""
+        text = self.run("docker", "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}")
+        found = {}
+        for name, number, unit in re.findall(r"^fintech-test-(\S+)-1 ([\d.]+)(\w+) /", text, re.MULTILINE):
+            found[name] = int(float(number) * UNITS[unit])
+        return found
+
+    def load(self, text: str) -> None:
+        """Load a set-up file for the account admin."""
+        write = f"open('/tmp/market.yaml', 'w').write({text!r})"
+        self.compose("exec", "-T", "web", "python", "-c", write)
+        self.compose(*MANAGE, "load", "/tmp/market.yaml", "--owner", "admin")
+
     def kill(self, service: str) -> None:
         """Kill a container's first process from outside: what `docker kill` ends counts as stopped by a person."""
         container = self.compose("ps", "-q", service).strip()
@@ -99,6 +117,36 @@ def wait_for(what, *, seconds: float = WITHIN_SECONDS):
         assert time.monotonic() < deadline, f"{what.__name__} is not so after {seconds} s"
         time.sleep(0.5)
     return found
+
+
+def signed_in(said: str) -> requests.Session:
+    """Return a session of admin, whose password is in what `make up` has printed."""
+    session = requests.Session()
+    page = session.get(f"{SITE}/accounts/login/", timeout=30).text
+    form = {
+        "username": "admin",
+        "password": re.search(r"as admin with the password (\S+)", said)[1],
+        "csrfmiddlewaretoken": re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)[1],
+    }
+    session.post(f"{SITE}/accounts/login/", data=form, headers={"Referer": SITE}, timeout=30)
+    return session
+
+
+def starter_market() -> str:
+    """Return the starter set as a set-up file with an invented price of every asset each second, and with rules."""
+    market = yaml.safe_load((ROOT / "apps/setup/starter.yaml").read_text(encoding="utf-8"))
+    for feed in market["feeds"]:
+        feed |= {"interval": "1s", "sources": [{"provider": "simulated"}]}
+    for asset in market["assets"]:
+        asset.pop("listings", None)
+    tags = sorted({tag for asset in market["assets"] for tag in asset["tags"]})
+    condition = {"any": [{"kind": one, "percent": 0.1, "window": "5m"} for one in ("rises", "falls")]}
+    market["channels"] = [{"name": "Receiver", "kind": "webhook", "url": "http://receiver:9000/"}]
+    market["rules"] = [
+        {"name": f"Moves: {tag}", "assets": {"tag": tag}, "condition": condition, "channels": ["Receiver"]}
+        for tag in tags
+    ]
+    return json.dumps(market)
 
 
 @pytest.fixture(scope="module")
@@ -120,15 +168,7 @@ def test_everything_becomes_healthy_and_one_account_is_made(containers):
     }
     assert f"Site       {SITE}" in containers.said
 
-    password = re.search(r"as admin with the password (\S+)", containers.said)[1]
-    session = requests.Session()
-    page = session.get(f"{SITE}/accounts/login/", timeout=30).text
-    form = {
-        "username": "admin",
-        "password": password,
-        "csrfmiddlewaretoken": re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)[1],
-    }
-    session.post(f"{SITE}/accounts/login/", data=form, headers={"Referer": SITE}, timeout=30)
+    session = signed_in(containers.said)
     assert session.get(f"{SITE}/admin/", timeout=30).url == f"{SITE}/admin/"
     assert session.get(f"{SITE}/metrics", timeout=30).status_code == 404
 
@@ -170,14 +210,11 @@ def test_prometheus_reads_every_target_and_flower_shows_every_worker(containers)
 
 
 def test_every_container_is_killed_under_load_and_nothing_is_lost_or_doubled(containers):
-    text = (HERE / "market.yaml").read_text(encoding="utf-8")
-    write = f"open('/tmp/market.yaml', 'w').write({text!r})"
-    containers.compose("exec", "-T", "web", "python", "-c", write)
-    containers.compose(*MANAGE, "load", "/tmp/market.yaml", "--owner", "admin")
+    containers.load((HERE / "market.yaml").read_text(encoding="utf-8"))
     wait_for(containers.received)
 
     before = containers.states()
-    killed = sorted(set(before) - NOT_KILLED - {"alloy", "grafana", "jaeger", "loki"})
+    killed = sorted(set(before) - NOT_KILLED - NOT_MEASURED)
     for service in killed:
         containers.kill(service)
         wait_for(lambda one=service: containers.states()[one][2] == before[one][2] + 1)
@@ -231,3 +268,42 @@ def test_a_backup_brings_everything_back_and_nothing_is_sent_before_somebody_say
     assert "0 messages wait, and 0 notifications" in said
     assert containers.facts() == before
     assert {"notifier", "retries"}.isdisjoint(containers.compose("ps", "--services").split())
+
+
+def test_the_core_takes_2_gb_of_memory_and_everything_6_gb(containers):
+    """With the assets of the starter set, a price of each every second, for three minutes, while pages are read."""
+    containers.compose("down", "-v", "-t", "10")
+    session = signed_in(containers.run("python3", "compose/up.py", "--no-build"))
+    containers.load(starter_market())
+    count = "from apps.market.models import FeedEntry as E; print(E.objects.exclude(evaluated_at=None).count())"
+    most: dict[str, int] = {}
+
+    def three_feeds_have_three_minutes() -> bool:
+        for path in (
+            "/",
+            "/assets/",
+            "/assets/BTC-USD/",
+            "/admin/",
+            "/admin/alerts/alert/",
+            "/admin/market/feed/",
+            "/admin/market/asset/",
+        ):
+            assert session.get(f"{SITE}{path}", timeout=60).status_code == 200, path
+        for name, taken in containers.memory().items():
+            most[name] = max(most.get(name, 0), taken)
+        return int(containers.compose(*MANAGE, "shell", "--no-imports", "-c", count)) >= 3 * 180
+
+    wait_for(three_feeds_have_three_minutes)
+    assert containers.received()
+    services = yaml.safe_load((ROOT / "compose/docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    core = {name for name, service in services.items() if "profiles" not in service}
+    for name in NOT_MEASURED - set(most):
+        most[name] = int(re.search(r":-(\d+)m\}", services[name]["mem_limit"])[1]) * 2**20
+    for name, taken in sorted(most.items(), key=lambda item: (item[0] not in core, -item[1])):
+        print(f"{taken / 2**20:6.0f} MiB {'core' if name in core else ''} {name}")
+    most.pop("receiver")
+    assert set(most) == set(services) - {"migrate", "tokens"}
+    in_core = sum(taken for name, taken in most.items() if name in core)
+    print(f"core {in_core / 1e9:.2f} GB, everything {sum(most.values()) / 1e9:.2f} GB")
+    assert in_core <= up.MEMORY_NEEDED[False]
+    assert sum(most.values()) <= up.MEMORY_NEEDED[True]

@@ -2,11 +2,15 @@
 or too far behind. The tests start a primary and a streaming replica of their own."""
 
 import logging
+import os
 import re
 import signal
+import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
+from threading import Timer
 
 import pytest
 from django.contrib import admin
@@ -21,6 +25,7 @@ from apps.health.services import note_tick
 from apps.health.wording import describe
 from apps.market.models import Asset, Candle, Feed, FeedEntry
 from apps.market.services import roll_up
+from apps.metrics.exposition import read_replica
 from apps.panel.kit.pages import admin_address
 from apps.pipeline.flow import evaluate_pending
 from apps.replica import ALIAS
@@ -288,6 +293,53 @@ def test_pages_are_read_from_the_primary_while_the_replica_is_away(
     follow(primary, follower)
     assert seqs(client) == (known | {entry.seq}, True)
     assert found_by_check() == []
+
+
+def children(pid):
+    """Return the ids of a process's children."""
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("known_as_good", [True, False])
+def test_a_replica_that_is_frozen_holds_a_page_for_a_while_and_not_for_ever(
+    feed, client, follower, monkeypatch, known_as_good
+):
+    """Its machine keeps its connections alive, and it ends no statement: whether the page has just found it good, or
+    asks it how it is."""
+    monkeypatch.setattr(replica, "GOOD_SECONDS", 600 if known_as_good else 0)
+    monkeypatch.setattr(replica, "READ_SECONDS", 2.0)
+    assert seqs(client)[1]
+    main = follower.process.pid
+    frozen = [main, *children(main)]
+
+    def send(how):
+        for pid in frozen:
+            os.kill(pid, how)
+
+    # Or a page that waits would wait for the end of this test.
+    end = Timer(20, send, [signal.SIGCONT])
+    end.start()
+    send(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        shown, is_of_replica = seqs(client)
+        first = time.monotonic() - began
+        # Now that a connection is begun anew.
+        replica.forget()
+        [finding] = found_by_check()
+        values = {one.name: one.value for one in read_replica()}
+    finally:
+        end.cancel()
+        send(signal.SIGCONT)
+
+    assert (shown, is_of_replica) == (set(FeedEntry.objects.values_list("seq", flat=True)), False)
+    assert first < replica.READ_SECONDS + replica.LOOK_SECONDS + 3
+    assert finding.facts["why"] == "does not answer (OperationalError)"
+    assert values == {"fintech_replica_read": False}
+    replica.forget()
+    assert seqs(client)[1]
+    values = {one.name: one.value for one in read_replica()}
+    assert values["fintech_replica_read"] and 0 <= values["fintech_replica_behind_seconds"] < 3_600
 
 
 def test_an_error_of_the_primary_stays_one(feed, client, monkeypatch):

@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from prometheus_client import CollectorRegistry, generate_latest
 
+from apps import replica
 from apps.alerts.alertmanager import SystemAlert
 from apps.alerts.models import Alert
 from apps.alerts.services import record_system_alerts
@@ -17,7 +18,7 @@ from apps.health import canary
 from apps.market.models import Feed, FeedEntry
 from apps.metrics import exposition, queries
 from apps.metrics.domain import METRICS, Histogram, Process
-from apps.metrics.exposition import RowMetrics, families, read_queues, read_rows
+from apps.metrics.exposition import RowMetrics, families, read_queues, read_replica, read_rows
 from apps.notify.models import Message
 from apps.notify.services import prune_messages
 from apps.pipeline import flow
@@ -43,11 +44,15 @@ def read(now=None):
     return {(one.name, *one.labels): one.value for one in queries.samples(now=now or timezone.now())}
 
 
-def test_every_metric_of_the_catalogue_is_given_and_no_other():
+def test_every_metric_of_the_catalogue_is_given_and_no_other(monkeypatch):
+    monkeypatch.setattr(replica, "is_configured", lambda: True)
+    monkeypatch.setattr(replica, "look", lambda: replica.State(timedelta(seconds=4)))
+    replica.forget()
     append_quotes(make_feed("A"), [("A", at(1), "90")])
     make_feed("B", name="limited", provider="alphavantage")
     Feed.objects.update(is_live=True)
-    found = read_rows() + read_queues(lambda: {"ticks": (3, 1)})
+    found = read_rows() + read_queues(lambda: {"ticks": (3, 1)}) + read_replica()
+    replica.forget()
 
     missing = set() if connection.vendor == "postgresql" else OF_POSTGRESQL
     of_rows = {metric.name for metric in METRICS if metric.process == Process.METRICS}

@@ -33,7 +33,7 @@ from tests.builders import TRACE, above, make_feed, make_operator, make_owner, m
 from tests.monitoring.promql import parsed, plain, selectors
 from tests.monitoring.test_dashboards import PROMQL
 from tests.monitoring.test_rules import BROKER_PORT, EXPORTERS, RULES
-from tests.rig import free_port, rig, wait_until
+from tests.rig import free_port, process_environment, rig, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 STALE_ALONE = (
@@ -53,6 +53,8 @@ def configure(tmp_path, ports):
     configured["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     configured["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{ports['alertmanager']}"]
     for one in configured["scrape_configs"]:
+        if "scrape_interval" not in one:
+            one.pop("scrape_timeout", None)
         # One worker does the work of all.
         port = ports["worker" if one["job_name"] in WORKERS else one["job_name"]]
         one["static_configs"][0]["targets"] = [f"127.0.0.1:{port}"]
@@ -182,7 +184,9 @@ def test_what_rules_and_dashboards_ask_for_is_there_and_trouble_is_reported(tmp_
             name="beat",
             METRICS_LISTEN=listen["beat"],
         )
-        processes.start("manage", "metrics", name="rows", METRICS_LISTEN=listen["rows"])
+        # A primary in the place of a replica, which is not read.
+        primary = process_environment()["DATABASE_URL"]
+        processes.start("manage", "metrics", name="rows", METRICS_LISTEN=listen["rows"], DATABASE_REPLICA_URL=primary)
         processes.start("manage", "ingest", name="ingest", METRICS_LISTEN=listen["ingest"])
         processes.run(
             *("prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/tsdb"),

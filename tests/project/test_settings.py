@@ -9,6 +9,7 @@ import subprocess
 import sys
 from ipaddress import ip_network
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -47,6 +48,10 @@ BAD = [
     ("DATABASE_URL", {"DATABASE_URL": f"postgres://ada:{CANARY}@127.0.0.1:99999/fintech"}),
     ("DATABASE_URL", {"DATABASE_URL": f"postgres://ada:{CANARY}@127.0.0.1/"}),
     ("DATABASE_URL", {"DATABASE_URL": CANARY}),
+    ("DATABASE_URL", SECRET | {"DATABASE_URL": f"{DATABASE}?{CANARY}=1"}),
+    ("DATABASE_URL", SECRET | {"DATABASE_URL": f"{DATABASE}?autocommit=false"}),
+    ("DATABASE_URL", {"DATABASE_URL": f"sqlite:////{CANARY}?timeout=1"}),
+    ("DATABASE_REPLICA_URL", SECRET | {"DATABASE_URL": DATABASE, "DATABASE_REPLICA_URL": f"{DATABASE}?{CANARY}=1"}),
     ("DATABASE_URL", {"DATABASE_URL": "sqlite://:memory:"}),
     ("DATABASE_URL", SECRET | {"DATABASE_URL": "postgres://canary:postgres@127.0.0.1:5432/fintech"}),
     ("DJANGO_ALLOWED_HOSTS", {"DJANGO_ALLOWED_HOSTS": "fintech.example.org, *"}),
@@ -245,6 +250,62 @@ def test_hosts_may_have_names_beyond_ascii(tmp_path, monkeypatch):
     assert found["METRICS_LISTEN"] == ("xn--mnchen-3ya.lan", 9101)
     assert found["OUTBOUND_ALLOW"] == [("xn--mnchen-3ya.lan", 8080)]
     assert found["SLACK_HOSTS"] == ["hooks.xn--mnchen-3ya.lan"]
+
+
+# -c statement_timeout=20000, as a URL has it.
+MORE = "options=-c%20statement_timeout%3D20000"
+# Prints what psycopg is given to connect to each of the servers.
+PARAMETERS = (
+    "import django, json; django.setup(); from django.db import connections as c; "
+    "print(json.dumps({name: c[name].get_connection_params() for name in c}, default=str))"
+)
+
+
+def test_options_of_a_databases_url_are_added_to_ours_and_win(tmp_path):
+    done = run_python(
+        tmp_path,
+        "-c",
+        PARAMETERS,
+        **SECRET,
+        DJANGO_SETTINGS_MODULE="fintech.settings",
+        DATABASE_URL=f"{DATABASE}?sslmode=require&connect_timeout=7",
+        DATABASE_REPLICA_URL=f"{DATABASE}?sslmode=verify-full&sslrootcert=/ca.pem&{MORE}",
+    )
+    found = json.loads(done.stdout)
+    primary, replica = found["default"], found["replica"]
+
+    assert (primary["sslmode"], primary["connect_timeout"], primary["tcp_user_timeout"]) == ("require", 7, 30_000)
+    assert (replica["sslmode"], replica["sslrootcert"]) == ("verify-full", "/ca.pem")
+    assert (replica["connect_timeout"], replica["tcp_user_timeout"]) == (3, 8_000)
+    # The server takes the last of the same name.
+    assert replica["options"] == f"{primary['options']} -c statement_timeout=20000"
+
+
+@pytest.mark.servers
+def test_a_connection_has_the_options_of_its_url(tmp_path):
+    """With TLS where that is asked for; ours besides."""
+    url = urlsplit(os.environ["DATABASE_URL"])
+    statement = (
+        "SELECT ssl, current_setting('statement_timeout'), current_setting('jit'), current_setting('application_name') "
+        "FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    )
+    ask = (
+        "import django; django.setup(); from django.db import connection; cursor = connection.cursor(); "
+        f'cursor.execute("{statement}"); print(*cursor.fetchone())'
+    )
+    options = "sslmode={}&application_name=mine&" + MORE
+    said = {}
+    for mode in ("disable", "require"):
+        variables = {
+            "DATABASE_URL": url._replace(path="/postgres", query=options.format(mode)).geturl(),
+            "DJANGO_DEBUG": "true",
+        }
+        done = run_python(tmp_path, "-c", ask, **SECRET, **variables, DJANGO_SETTINGS_MODULE="fintech.settings")
+        said[mode] = done.stdout.strip() or done.stderr.splitlines()[-1]
+
+    assert said["disable"] == "False 20s off mine"
+    # A server without TLS is refused.
+    assert said["require"] == "True 20s off mine" or "server does not support SSL" in said["require"]
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
