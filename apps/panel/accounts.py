@@ -131,8 +131,13 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
             messages.info(request, format_html("{} {}", about(user), _way_to_leave(user)))
         if not change and settings.EMAIL_CONFIGURED and settings.PASSWORD_SIGN_IN:
             send_password_link(user=user, is_new=True)
-            said = f"A mail with a link to set the password is being sent to {user.email}."
-            messages.info(request, f'{said} If it cannot be sent, the log says "password mail not sent", and why.')
+            messages.info(
+                request,
+                f"A mail with a link to set the password is queued for {user.email}. This page did not wait for the "
+                'mail server: the log says "password mail sent" once the server has taken it, or "password mail not '
+                f'sent" and why. If it does not arrive, {user} can ask for another: Forgot your password? on the '
+                "sign-in page.",
+            )
 
     @admin.display(description="two-factor sign-in")
     def second_factor(self, user: User) -> str:
