@@ -52,8 +52,8 @@ def compare(ours, theirs):
     turns = [(ours[1](runs), theirs[1](runs)) for _ in range(TURNS)]
     print()
     halves = []
-    for place, (name, _) in enumerate((ours, theirs)):
-        parts = quantiles([one * 1_000 for turn in turns for one in turn[place]], n=20)
+    for which, (name, _) in enumerate((ours, theirs)):
+        parts = quantiles([one * 1_000 for turn in turns for one in turn[which]], n=20)
         halves.append(parts[9])
         print(f"  {name:<40} p50 {parts[9]:>6.1f} ms   p95 {parts[18]:>6.1f} ms")
     print(f"  ratio of the two = {halves[0] / halves[1]:.2f}")
