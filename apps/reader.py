@@ -62,7 +62,14 @@ def in_zone(text: str) -> str:
     return _with_zone(text)
 
 
+def in_own_zone(text: str) -> str:
+    """Return a sentence that ends with the zone of the reader's profile, as lazy as `in_zone`: "{text} in the time zone
+    of your profile, Europe/Kyiv."."""
+    return _with_own_zone(text)
+
+
 _with_zone = lazy(lambda text: f"{text} ({zone_name()})", str)
+_with_own_zone = lazy(lambda text: f"{text} in the time zone of your profile, {zone_name()}.", str)
 
 
 def write_time(moment: datetime, form: str = TO_SECONDS, *, with_zone: bool = True) -> str:

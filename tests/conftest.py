@@ -7,7 +7,9 @@ from contextlib import nullcontext
 import pytest
 from django.conf import settings
 from django.db import transaction
+from django.template import Template
 from django.test import override_settings
+from django.test.signals import template_rendered
 from hypothesis import settings as hypothesis_settings
 from whitenoise.middleware import WhiteNoiseMiddleware
 
@@ -70,6 +72,22 @@ def _find_static_files_once():
         middleware.files.update(found)
 
     WhiteNoiseMiddleware.add_files_from_finders = add
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _contexts_of_whole_pages(django_test_environment):
+    """Keep the context of what is rendered by itself for a test's client, and not those of all that it includes or
+    extends: a page of the admin has hundreds, and keeping them takes a tenth of the time of its tests."""
+
+    def render(template, context):
+        if context.template is template:
+            template_rendered.send(sender=template, template=template, context=context)
+        return template.nodelist.render(context)
+
+    # What Django has put there for tests sends the signal each time.
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(Template, "_render", render)
+        yield
 
 
 @pytest.fixture(scope="session")

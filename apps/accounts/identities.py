@@ -62,22 +62,31 @@ def connect_identity(*, user: User, issuer: str, subject: str) -> None:
         raise IdentityRefused("Somebody connected this identity at the same moment; try again.") from None
 
 
-def remove_identity(*, user: User, identity_id: int, even_last: bool = False) -> bool:
-    """Let an identity of the user no longer sign them in, and return whether there was one.
-
-    even_last: also where they could sign in by nothing else, as an administrator may decide. Raises IdentityRefused.
-    """
+def remove_identity(*, user: User, identity_id: int) -> bool:
+    """Let an identity of the user no longer sign them in, and return whether there was one. Raises IdentityRefused
+    where they could sign in by nothing else."""
     with transaction.atomic():
         # Of two at once, the second sees that the first is gone.
         locked = User.objects.select_for_update(no_key=True).get(pk=user.pk)
         identity = identities_of(locked).filter(pk=identity_id).first()
         if identity is None:
             return False
-        if not even_last and (why := why_kept(identity)):
+        if why := why_kept(identity):
             raise IdentityRefused(why)
         identity.delete()
     logger.info("identity removed", extra={"user_id": user.pk})
     return True
+
+
+def remove_identities(*, user: User) -> list[str]:
+    """Let no identity sign the user in any more, as an administrator may decide even where they sign in by nothing
+    else; and return what the providers called those that were removed."""
+    with transaction.atomic():
+        removed = list(identities_of(user).select_for_update())
+        identities_of(user).filter(pk__in=[one.pk for one in removed]).delete()
+    if removed:
+        logger.info("identities removed", extra={"user_id": user.pk})
+    return [one.uid for one in removed]
 
 
 def why_kept(identity: SocialAccount) -> str:

@@ -6,7 +6,8 @@ from datetime import datetime
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
 from django.db import connection
-from django.db.models import Exists, F, Max, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models.fields.json import KT
 from django.db.models.functions import Coalesce
 
 from apps.alerts.models import Alert, AlertEvent
@@ -16,7 +17,7 @@ from apps.market.domain import epoch_microseconds
 from apps.rules.domain import describe_evidence
 from apps.rules.engine.codes import Reason
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.models import RuleState
+from apps.rules.models import RuleState, Transition
 from apps.rules.queries import specs_of
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,18 @@ def written_for(alerts: Iterable[Alert], *, reader: Reader) -> list[Alert]:
     for alert in found:
         alert.summary = summaries[alert.pk]
     return found
+
+
+def prices_at_end(alert_ids: Iterable[int]) -> dict[int, str]:
+    """Return alert id -> the price that its rule saw when it resolved, as evidence writes it; without those whose step
+    is not kept or saw no price. One statement."""
+    ends = AlertEvent.objects.filter(alert__in=set(alert_ids), kind=AlertEvent.Kind.RESOLVED)
+    same = {name: OuterRef(f"alert__{name}") for name in ("rule", "asset")}
+    seen = Transition.objects.filter(entry=OuterRef("entry"), at=OuterRef("at"), **same).order_by("-position")
+    rows = ends.annotate(seen=Subquery(seen.annotate(price=KT("evidence__price")).values("price")[:1])).values_list(
+        "alert_id", "seen"
+    )
+    return {alert_id: price for alert_id, price in rows if price}
 
 
 def lock_open_alerts(alert_ids: Iterable[int]) -> list[int]:

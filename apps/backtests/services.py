@@ -39,7 +39,7 @@ RUN_AT_MOST_SECONDS = 1_500
 SECONDS_BETWEEN_LOOKS = 1.0
 RUNS_KEPT = 20
 OPENINGS_KEPT, ASSETS_KEPT, ERRORS_KEPT = 1_000, 1_000, 20
-OPENING_KEYS = ("asset", "opened_at", "resolved_at", "resolved_because", "price", "summary")
+OPENING_KEYS = ("asset", "opened_at", "resolved_at", "resolved_because", "price", "summary", "evidence")
 
 
 class RunRefused(ValueError):

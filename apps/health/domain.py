@@ -114,7 +114,8 @@ class Health(NamedTuple):
     """How one subject is.
 
     since: from when on; reason, remedy: one sentence each, "" where it is well; code: "" where it is well; checked_at:
-    when that was looked at, None: never.
+    when that was looked at, None: never; facts: what the sentences are made of for another reader, None where they are
+    the same for everyone; cause: what `reason` begins with, where something else is the cause.
     """
 
     level: Level
@@ -123,6 +124,8 @@ class Health(NamedTuple):
     remedy: str = ""
     code: str = ""
     checked_at: datetime | None = None
+    facts: Mapping[str, Any] | None = None
+    cause: str = ""
 
 
 class HealthReader(Protocol):

@@ -52,7 +52,7 @@ def _stopped(row: Check | None, *, now: datetime) -> Health | None:
         return None
     since = min(late)
     described = describe(Code.NOT_CHECKED, since=since, facts={})
-    return Health(Level.STOPPED, since, sentence(described.clause), described.remedy, Code.NOT_CHECKED, checked_at)
+    return Health(Level.STOPPED, since, sentence(described.clause), described.remedy, Code.NOT_CHECKED, checked_at, {})
 
 
 def system_health(*, now: datetime) -> Health:
@@ -216,5 +216,5 @@ def _made_since(subject: Subject, ids: Iterable[int], checked_at: datetime | Non
 
 def _health_of(row: Problem, *, checked_at: datetime | None, name: str = "") -> Health:
     described = describe(row.code, since=row.since, facts=row.facts)
-    reason = f"{name}{described.clause}." if name else sentence(described.clause)
-    return Health(Level(row.level), row.since, reason, described.remedy, row.code, checked_at)
+    reason = sentence(described.clause, cause=name)
+    return Health(Level(row.level), row.since, reason, described.remedy, row.code, checked_at, row.facts, name)

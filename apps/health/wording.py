@@ -1,11 +1,12 @@
 """Sentences about problems, and about what mends each."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from apps.health.domain import Code
-from apps.wording import format_span
+from apps.health.domain import Code, Health
+from apps.locales import STANDARD, Reader
+from apps.wording import format_day, format_moment, format_number, format_span
 
 
 class Words(NamedTuple):
@@ -15,14 +16,23 @@ class Words(NamedTuple):
     remedy: str
 
 
-def describe(code: str, *, since: datetime, facts: Mapping[str, Any]) -> Words:
-    """Return what a problem is and what would mend it. since: aware; shown in UTC."""
-    return _WORDS[Code(code)](f"{since:%Y-%m-%d %H:%M:%S} UTC", facts)
+def describe(code: str, *, since: datetime, facts: Mapping[str, Any], reader: Reader = STANDARD) -> Words:
+    """Return what a problem is and what would mend it. since: aware; reader: whom it is for."""
+    written = {name: _WRITTEN[name](value, reader) if name in _WRITTEN else value for name, value in facts.items()}
+    return _WORDS[Code(code)](format_moment(since, reader=reader), written)
 
 
-def sentence(clause: str) -> str:
-    """Return a clause as a sentence."""
-    return f"{clause[:1].upper()}{clause[1:]}."
+def written_for(health: Health, *, reader: Reader) -> Health:
+    """Return a health with its sentences as a reader writes times and numbers."""
+    if health.facts is None or health.since is None:
+        return health
+    described = describe(health.code, since=health.since, facts=health.facts, reader=reader)
+    return health._replace(reason=sentence(described.clause, cause=health.cause), remedy=described.remedy)
+
+
+def sentence(clause: str, *, cause: str = "") -> str:
+    """Return a clause as a sentence. cause: what it begins with, where that is something else's problem."""
+    return f"{cause}{clause}." if cause else f"{clause[:1].upper()}{clause[1:]}."
 
 
 def _failing(since: str, facts: Mapping[str, Any]) -> Words:
@@ -60,6 +70,14 @@ def _fixed(clause: str, remedy: str) -> Callable[[str, Mapping[str, Any]], Words
     return lambda since, facts: Words(clause.format(since=since, **facts), remedy.format(since=since, **facts))
 
 
+# Facts that a reader's locale or zone changes -> how each is written.
+_WRITTEN: Mapping[str, Callable[[Any, Reader], str]] = {
+    "until": lambda at, reader: format_moment(datetime.fromisoformat(at), reader=reader),
+    "due": lambda at, reader: format_moment(datetime.fromisoformat(at), reader=reader),
+    "day": lambda day, reader: format_day(date.fromisoformat(day), reader=reader),
+    "expect_every": lambda seconds, reader: format_span(seconds, reader=reader),
+    "seconds": lambda seconds, reader: format_number(seconds, reader=reader),
+}
 _WORDS: Mapping[Code, Callable[[str, Mapping[str, Any]], Words]] = {
     Code.NOT_CHECKED: _fixed(
         "nothing has been fetched, evaluated or sent since {since}",
@@ -108,7 +126,7 @@ _WORDS: Mapping[Code, Callable[[str, Mapping[str, Any]], Words]] = {
         "Check that an analyzer runs; docs/operations.md says which queue it reads.",
     ),
     Code.NOTHING_PUSHED: lambda since, facts: Words(
-        f"nothing has been pushed since {since}, and a push is expected every {format_span(facts['expect_every'])}",
+        f"nothing has been pushed since {since}, and a push is expected every {facts['expect_every']}",
         "Check the system that pushes into this feed.",
     ),
     Code.SENDER_AHEAD: lambda since, facts: Words(

@@ -33,6 +33,7 @@ PLACEHOLDERS = {
     "summary": "what the rule saw",
     "at": "when it happened, in your time zone",
     "reason": "why it resolved, or what was corrected; empty while it is open",
+    "price": "the price when it resolved; empty while it is open",
     "url": "the alert's page",
     "count": "how many alerts the message lists",
 }
@@ -51,7 +52,7 @@ class MessageItem:
     event: opened, resolved, reminder or corrected; at: event time; reason: the code of why it resolved, empty while it
     is open; detail: the error's text where an error ended it, or what was corrected; rule, symbol: names of the rule
     and the asset (symbol may be empty for an alert from outside); deferred_by: what deferred it, as a phrase; kind: the
-    alert's.
+    alert's; price: as text, what the rule saw when it resolved, "" where it saw none.
     """
 
     alert_id: int
@@ -66,6 +67,7 @@ class MessageItem:
     deferred_by: str = ""
     detail: str = ""
     kind: str = "condition"
+    price: str = ""
 
     @property
     def reason_text(self) -> str:
@@ -183,7 +185,8 @@ def lines_of(items: Sequence[MessageItem], *, reader: Reader = STANDARD) -> list
         lines.append(items[-1].summary)
     for one in items:
         if one.event == RESOLVED:
-            lines.append(f"Resolved {moment(one.at, reader)} ({one.reason_text}).")
+            at_price = f" at {format_number(one.price, reader=reader)}" if one.price else ""
+            lines.append(f"Resolved {moment(one.at, reader)}{at_price} ({one.reason_text}).")
         elif one.event == CORRECTED:
             lines.append(f"Corrected afterwards: {one.reason_text}.")
         elif one.event == REMINDER:
@@ -256,6 +259,7 @@ def placeholders_of(item: MessageItem, *, count: int, reader: Reader = STANDARD)
         "summary": item.summary,
         "at": moment(item.at, reader),
         "reason": item.reason_text,
+        "price": format_number(item.price, reader=reader) if item.price else "",
         "url": item.url,
         "count": str(count),
     }

@@ -25,7 +25,7 @@ from apps.accounts.queries import identities_of
 from apps.accounts.second_factor import second_factor_of
 from apps.accounts.services import send_password_link
 from apps.panel.account_forms import InvitedForm, MadeForm, RenamedForm
-from apps.panel.identities import identity_view
+from apps.panel.identities import identities_view
 from apps.panel.kit.addresses import CheckedAddress
 from apps.panel.leaving import about, leaving_view
 from apps.panel.second_factor import second_factor_view
@@ -96,12 +96,12 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
         return db_field.formfield(**kwargs)
 
     def get_urls(self) -> list[Any]:
-        views = (leaving_view, second_factor_view, identity_view)
-        leave, second_factor, identity = (self.admin_site.admin_view(partial(view, self)) for view in views)
+        views = (leaving_view, second_factor_view, identities_view)
+        leave, second_factor, identities = (self.admin_site.admin_view(partial(view, self)) for view in views)
         return [
             path("<int:user_id>/leave/", leave, name="auth_user_leave"),
             path("<int:user_id>/second-factor/", second_factor, name="auth_user_second_factor"),
-            path("<int:user_id>/identities/<int:identity_id>/", identity, name="auth_user_identity"),
+            path("<int:user_id>/identities/", identities, name="auth_user_identities"),
             *super().get_urls(),
         ]
 
@@ -131,8 +131,13 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
             messages.info(request, format_html("{} {}", about(user), _way_to_leave(user)))
         if not change and settings.EMAIL_CONFIGURED and settings.PASSWORD_SIGN_IN:
             send_password_link(user=user, is_new=True)
-            said = f"A mail with a link to set the password is being sent to {user.email}."
-            messages.info(request, f'{said} If it cannot be sent, the log says "password mail not sent", and why.')
+            messages.info(
+                request,
+                f"A mail with a link to set the password is queued for {user.email}. This page did not wait for the "
+                'mail server: the log says "password mail sent" once the server has taken it, or "password mail not '
+                f'sent" and why. If it does not arrive, {user} can ask for another: Forgot your password? on the '
+                "sign-in page.",
+            )
 
     @admin.display(description="two-factor sign-in")
     def second_factor(self, user: User) -> str:
@@ -145,17 +150,12 @@ class UserAdmin(CheckedAddress, DjangoUserAdmin, ModelAdmin):
 
     @admin.display(description="single sign-on")
     def identities(self, user: User) -> str:
-        lines = [
-            (
-                one.uid,
-                one.provider,
-                show_time(one.date_joined),
-                reverse("admin:auth_user_identity", args=[user.pk, one.pk]),
-            )
-            for one in identities_of(user)
-        ]
-        line = '<p>{} of {}, since {}. <a class="underline" href="{}">Remove it</a>.</p>'
-        return format_html_join("", line, lines) or "No identity of a provider signs in here."
+        found = [(one.uid, one.provider, show_time(one.date_joined)) for one in identities_of(user)]
+        if not found:
+            return "No identity of a provider signs in here."
+        lines = format_html_join("", "<p>{} of {}, since {}.</p>", found)
+        page = reverse("admin:auth_user_identities", args=[user.pk])
+        return format_html('{}<a class="underline" href="{}">Remove single sign-on</a>', lines, page)
 
     @admin.display(description="groups")
     def group_names(self, user: User) -> str:

@@ -28,7 +28,8 @@ def table_after(alert: Alert) -> list[Table]:
     decimals = decimals_of([moment.price, *known])
     rows = [[f"{name} later", moment.at + SPANS[name], *_cells(later, decimals)] for name, later in found.items()]
     headers = ["", in_zone("at"), "price", "change"]
-    return [Table(title="What happened after", headers=headers, rows=rows, empty="", is_first=True)]
+    title = "What happened after"
+    return [Table(title=title, headers=headers, rows=rows, empty="", is_first=True, is_folded=not known)]
 
 
 def _cells(later: Later, decimals: int) -> tuple[str, str]:

@@ -38,6 +38,7 @@ def notification_tables(request: HttpRequest, row: Alert) -> list[Table]:
                 for one in tries.order_by("started_at", "pk")[:ROWS_SHOWN]
             ],
             empty="None is kept." if _not_kept(row) else "None yet.",
+            is_folded=True,
         ),
     ]
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from unfold.decorators import display
 
 from apps.alerts import domain
-from apps.alerts.models import Alert, AlertEvent
+from apps.alerts.models import Alert
 from apps.alerts.queries import IN_STATE, alerts_of, written_for
 from apps.alerts.services import acknowledge
 from apps.alerts.wording import describe_event_reason
@@ -24,6 +24,7 @@ from apps.notify.queries import SILENCE_STATES, silences_ended_by
 from apps.notify.services import create_silence, end_silences
 from apps.panel.aftermath import table_after
 from apps.panel.alert_notifications import notification_tables
+from apps.panel.alert_timeline import timeline_of
 from apps.panel.deferrals import silences_on
 from apps.panel.kit.pages import ROWS_SHOWN, Chart, ReadOnlyAdmin, ShortText, Table, page_link, trace_link
 from apps.panel.problems import subject_links
@@ -145,7 +146,15 @@ class AlertAdmin(ReadOnlyAdmin):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Alert | None:
         alert: Alert | None = super().get_object(request, object_id, from_field)
-        return None if alert is None else written_for([alert], reader=active_reader())[0]
+        if alert is None:
+            return None
+        # Fields that are no form's are not given the request.
+        alert.request = request  # type: ignore[attr-defined]
+        return written_for([alert], reader=active_reader())[0]
+
+    def get_fields(self, request: HttpRequest, obj: Alert | None = None) -> list[str]:
+        blank = {"resolution_text": obj.resolution, "note": obj.note} if obj is not None else {}
+        return [name for name in self.fields if blank.get(name, name)]
 
     def get_list_display(self, request: HttpRequest) -> Sequence[str]:
         return [*self.list_display, "whose"] if request.user.is_superuser else self.list_display
@@ -200,10 +209,11 @@ class AlertAdmin(ReadOnlyAdmin):
         matching = silences_on(alert, now=timezone.now())
         if not matching:
             return "no"
-        comment = Silence.objects.values_list("comment", flat=True).get(pk=matching[0].silence_id)
+        silence = Silence.objects.get(pk=matching[0].silence_id)
         is_over = matching[0].ends_at is None and alert.resolved_at is not None
         until = "until it was over" if is_over else describe_end(matching[0].ends_at, reader=active_reader())
-        return f"{until}, by the silence “{comment}”"
+        text = f"{until}, by the silence “{silence.comment}”"
+        return page_link(alert.request, silence, text)  # type: ignore[attr-defined]
 
     def has_acknowledge_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("alerts.change_alert")
@@ -370,19 +380,7 @@ class AlertAdmin(ReadOnlyAdmin):
         ]
 
     def tables_for(self, request: HttpRequest, row: Alert) -> list[Table]:
-        events = row.events.select_related("entry__feed", "by").order_by("pk")
-        happened = Table(
-            title="What happened",
-            headers=[in_zone("at"), "event", "by", "why, or note", "entry of the log"],
-            rows=[
-                [
-                    *(one.at, one.get_kind_display(), str(one.by or ""), _why(one)),
-                    page_link(request, one.entry, str(one.entry)) if one.entry is not None else "",
-                ]
-                for one in events
-            ],
-            empty="No events.",
-        )
+        happened = timeline_of(request, row)
         if row.subject:
             return [self._table_of_problem(row), happened, *notification_tables(request, row)]
         if row.rule is None or row.version is None or row.entry is None:
@@ -406,6 +404,7 @@ class AlertAdmin(ReadOnlyAdmin):
                     ]
                 ],
                 empty="",
+                is_folded=True,
             ),
             *notification_tables(request, row),
         ]
@@ -465,8 +464,3 @@ def _table_of_parts(alert: Alert) -> Table:
         for depth, part in lines
     ]
     return Table(title=title, headers=["part of the condition", "what it saw"], rows=rows, empty="", is_first=True)
-
-
-def _why(event: AlertEvent) -> str:
-    """Return why in words, or what a person wrote, or what was corrected."""
-    return describe_event_reason(event.reason, event.detail, event.correction, reader=active_reader())

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +10,7 @@ from apps.backtests.simulation import THRESHOLDS
 from apps.market.domain import epoch_microseconds
 from apps.market.queries import price_path
 from apps.panel.kit.pages import Chart
-from apps.reader import show_number, zone_name
+from apps.reader import show_day, show_number, zone_name
 from apps.rules.engine.conditions import leaves_of
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
@@ -105,7 +105,7 @@ def bars_of(report: dict[str, Any], document: Any) -> list[Bars]:
         Bars(
             title="Openings per day (UTC)",
             name="openings",
-            labels=list(days),
+            labels=[show_day(date.fromisoformat(day)) for day in days],
             values=list(days.values()),
             empty="No day has an opening.",
         )

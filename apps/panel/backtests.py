@@ -19,13 +19,13 @@ from unfold.widgets import DATETIME_CLASSES, UnfoldAdminTextareaWidget
 from apps.backtests import services as runs
 from apps.backtests.models import BacktestRun
 from apps.backtests.queries import backtests_seen_by
-from apps.backtests.wording import describe_failure
+from apps.backtests.wording import describe_failure, describe_openings
 from apps.market.queries import assets_named
 from apps.panel.backtest_report import bars_of, chart_of_report, counted, span_text, threshold_text
 from apps.panel.kit.owned import describe_document
 from apps.panel.kit.pages import Chart, ReadOnlyAdmin, Table
 from apps.panel.rule_form import RuleForm
-from apps.reader import in_zone, show_number, show_percent, show_time, write_time
+from apps.reader import active_reader, in_zone, show_number, show_percent, show_time, write_time
 from apps.rules.domain import describe_reason
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
@@ -197,7 +197,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
             report = obj.result
             context |= {
                 "run": obj,
-                "failure": describe_failure(obj.failure, obj.failure_data),
+                "failure": describe_failure(obj.failure, obj.failure_data, reader=active_reader()),
                 "sentences": _sentences(report) if report else [],
                 "errors_said": report["errors"] if report else [],
                 "bars": bars_of(report, obj.document) if report else [],
@@ -220,18 +220,19 @@ class BacktestRunAdmin(ReadOnlyAdmin):
             return []
         openings = report["openings"][:OPENINGS_SHOWN]
         more = report["openings_count"] - len(openings)
+        summaries = describe_openings(openings, document=row.document, reader=active_reader())
         total = sum(report["seconds_in_state"].values())
         return [
             Table(
-                title=f"Openings (the first {len(openings)}, and {more} more)" if more else "Openings",
+                title=f"Openings (the first {len(openings)}, and {show_number(more)} more)" if more else "Openings",
                 headers=[in_zone("opened"), "what was seen", in_zone("resolved"), "because"],
                 rows=[
                     [
-                        *(datetime.fromisoformat(one["opened_at"]), one["summary"]),
+                        *(datetime.fromisoformat(one["opened_at"]), summary),
                         datetime.fromisoformat(over) if (over := one["resolved_at"]) else "still open at the end",
                         describe_reason(one["resolved_because"]),
                     ]
-                    for one in openings
+                    for one, summary in zip(openings, summaries, strict=True)
                 ],
                 empty="It would have opened nothing. What other thresholds would have done stands below.",
             ),
@@ -242,7 +243,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
                     [
                         threshold_text(row.document, one["threshold"]),
                         counted(one["openings"], "alert"),
-                        one["messages"],
+                        show_number(one["messages"]),
                     ]
                     for one in report["sweep"]
                 ],
@@ -295,7 +296,7 @@ class BacktestRunAdmin(ReadOnlyAdmin):
     @admin.display(description="found")
     def found(self, run: BacktestRun) -> str:
         if run.failure:
-            return describe_failure(run.failure, run.failure_data)
+            return describe_failure(run.failure, run.failure_data, reader=active_reader())
         opened = run.opened  # type: ignore[attr-defined]
         return "" if opened is None else counted(opened, "opening")
 
@@ -322,14 +323,15 @@ def _sentences(report: dict[str, Any]) -> list[str]:
     """Return what was found, the sum first."""
     count = report["openings_count"]
     said = [
-        f"It would have opened {counted(count, 'alert')} on {len(report['openings_by_asset'])} of "
+        f"It would have opened {counted(count, 'alert')} on {show_number(len(report['openings_by_asset']))} of "
         f"{counted(report['assets_count'], 'asset')}, and sent {counted(report['messages'], 'message')} to each "
         f"channel, in {show_number(report['quotes'])} quotes."
     ]
     if report["suppressed"]:
         said.append(f"{counted(report['suppressed'], 'opening')} more were kept silent by the cooldown.")
     if count > len(report["openings"]):
-        said.append(f"Only the first {len(report['openings'])} openings are kept with their words; all are counted.")
+        kept = show_number(len(report["openings"]))
+        said.append(f"Only the first {kept} openings are kept with what they saw; all are counted.")
     if not report["quotes"]:
         said.append("No quotes are stored of that while.")
     if report["errors_count"]:

@@ -107,7 +107,7 @@ class ChannelAdmin(HealthShown, ChosenOwner, OwnedRows, PageAdmin):
 
     @admin.display(description="deliveries")
     def deliveries(self, channel: Channel) -> str:
-        return queries.channel_state(channel, now=timezone.now())[1]
+        return queries.channel_state(channel, now=timezone.now(), reader=active_reader())[1]
 
     @admin.display(description="last delivery", empty_value="none yet")
     def last_delivery(self, channel: Channel) -> Any:

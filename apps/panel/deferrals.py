@@ -66,9 +66,11 @@ def why_it_waits(notification: Notification, *, at_limit: Collection[int]) -> st
     if notification.due_at is None:
         return f"{describe_deferred_by(notification)}, which lasts until the alert is over: then it is not sent"
     if notification.deferred_by and notification.due_at > timezone.now():
-        return f"the end of {describe_deferred_by(notification)}, at {domain.moment(notification.due_at)}"
+        return (
+            f"the end of {describe_deferred_by(notification)}, at {domain.moment(notification.due_at, active_reader())}"
+        )
     if notification.due_at > timezone.now():
-        return f"more alerts, which come with it at {domain.moment(notification.due_at)}"
+        return f"more alerts, which come with it at {domain.moment(notification.due_at, active_reader())}"
     if notification.channel_id in at_limit:
         return f"room within {describe_limit(notification.channel)}, with all else that waits"
     return "the next planning, within seconds"

@@ -12,9 +12,10 @@ from apps.alerts.reconciliation import SUBJECT as RECONCILED
 from apps.health.alerting import NAMED_BY, every_row
 from apps.health.domain import Subject
 from apps.health.queries import not_checked, problem_counts, problems_seen_by, system_health
+from apps.health.wording import written_for
 from apps.panel.kit.parts import LINK, Part
 from apps.portfolios.models import Portfolio
-from apps.reader import in_zone, show_time, write_time
+from apps.reader import active_reader, in_zone, show_time, write_time
 
 PROBLEMS_SHOWN = 50
 _NAMED_BY: Mapping[str, tuple[Any, str]] = {**NAMED_BY, RECONCILED: (Portfolio, "name")}
@@ -24,6 +25,7 @@ def health_part(user: AbstractBaseUser | AnonymousUser, *, now: datetime) -> Par
     """Return the problems that the reader may see, the worst first; in a few statements."""
     stopped = not_checked(now=now)
     if stopped is not None:
+        stopped = written_for(stopped, reader=active_reader())
         return Part(title="Health", sentences=[stopped.reason, stopped.remedy], mood="bad")
     counts, shown = problem_counts(user), problems_seen_by(user, limit=PROBLEMS_SHOWN)
     more = sum(counts) - len(shown)
@@ -47,7 +49,7 @@ def health_part(user: AbstractBaseUser | AnonymousUser, *, now: datetime) -> Par
                 health.reason,
                 health.remedy,
             ]
-            for problem, health in shown
+            for problem, health in ((one, written_for(health, reader=active_reader())) for one, health in shown)
         ],
     )
 

@@ -29,7 +29,7 @@ from apps.market.queries import assets_chosen, assets_of
 from apps.notation import write_duration
 from apps.notify.models import Channel
 from apps.panel.asset_picker import AssetPickerWidget, AssetsField
-from apps.reader import active_reader, in_zone
+from apps.reader import active_reader, in_own_zone, in_zone
 from apps.rules import queries
 from apps.rules.drafts import (
     RIGHT_PARTS,
@@ -238,7 +238,7 @@ class RuleForm(forms.ModelForm):
     expires_at = forms.SplitDateTimeField(
         required=False,
         label=in_zone("Expires at"),
-        help_text="The rule stops at this time. Leave blank for never.",
+        help_text=in_own_zone("Leave blank for never. The rule stops at this time,"),
         widget=UnfoldAdminSplitDateTimeWidget,
     )
 

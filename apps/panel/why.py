@@ -11,6 +11,7 @@ from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from apps.health.queries import asset_healths
+from apps.health.wording import written_for
 from apps.market.models import Asset
 from apps.panel.kit.addresses import SiteAdmin
 from apps.panel.kit.owned import describe_document
@@ -57,7 +58,8 @@ class WhyPage(SiteAdmin):
             asset, at = form.cleaned_data["asset"], form.cleaned_data["at"]
             now = timezone.now()
             # Of the past it is not known how the feed was.
-            health = asset_healths([asset.pk], now=now)[asset.pk] if at is None else None
+            if at is None:
+                health = written_for(asset_healths([asset.pk], now=now)[asset.pk], reader=active_reader())
             if at is not None and at <= now:
                 # The field takes whole seconds: what happened within this one has happened.
                 at = min(at + timedelta(microseconds=999_999), now)

@@ -77,7 +77,7 @@ def notified_beside(
                         page_link(request, one.channel, str(one.channel)),
                         describe_outlook(one, outlook=outlook),
                         _wants(one.channel),
-                        queries.channel_state(one.channel, now=now)[1],
+                        queries.channel_state(one.channel, now=now, reader=active_reader())[1],
                     ]
                     for one in outlook.channels
                 ],

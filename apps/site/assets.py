@@ -22,6 +22,7 @@ from apps.alerts.domain import levels
 from apps.alerts.models import Alert
 from apps.alerts.queries import alerts_of, states_watching, written_for
 from apps.health.queries import asset_healths
+from apps.health.wording import written_for as health_written_for
 from apps.market import calendars
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset
@@ -182,7 +183,7 @@ def _context(request: HttpRequest, asset: Asset) -> dict[str, Any]:
         "price": show_number(held.price, decimals=decimals) if held else None,
         "held": held,
         "age": _age(asset, held, now),
-        "health": asset_healths([asset.pk], now=now)[asset.pk],
+        "health": health_written_for(asset_healths([asset.pk], now=now)[asset.pk], reader=active_reader()),
         "trading": calendars.describe(asset.calendar, now) if asset.calendar else "",
         "changes": _changes(asset, held),
         "periods": [(name, urlencode(query | {"period": name}), name == chosen) for name in PERIODS],

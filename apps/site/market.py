@@ -14,10 +14,11 @@ from django.urls import reverse
 
 from apps.health.domain import Health
 from apps.health.queries import asset_healths
+from apps.health.wording import written_for
 from apps.market.domain import epoch_microseconds
 from apps.market.models import Asset
 from apps.market.queries import latest_prices, sparklines, variations_over, watched_ids
-from apps.reader import show_number, show_percent
+from apps.reader import active_reader, show_number, show_percent
 from apps.replica import from_replica
 from apps.wording import round_number
 
@@ -88,7 +89,7 @@ def market_rows(assets: Sequence[Asset], *, user: Any, now: datetime) -> list[Ma
     prices = latest_prices(ids, now=now)
     changes = changes_24h({pk: price for pk, (_, price) in prices.items()})
     healths, watched = asset_healths(ids, now=now), watched_ids(user)
-    lines = from_replica(partial(sparklines, ids))
+    lines, reader = from_replica(partial(sparklines, ids)), active_reader()
     rows = []
     for asset in assets:
         at, price = prices.get(asset.pk, (None, None))
@@ -100,7 +101,7 @@ def market_rows(assets: Sequence[Asset], *, user: Any, now: datetime) -> list[Ma
                 price=write_listed(price, decimals=lines[asset.pk].decimals) if price is not None else None,
                 change=movement(changes.get(asset.pk)),
                 points=sparkline(lines[asset.pk].points),
-                health=healths[asset.pk],
+                health=written_for(healths[asset.pk], reader=reader),
                 is_watched=asset.pk in watched,
             )
         )

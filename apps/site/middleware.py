@@ -8,12 +8,13 @@ from typing import Any
 
 from csp.middleware import CSPMiddleware
 from django.conf import settings
+from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.core.paginator import InvalidPage
 from django.http import HttpRequest, HttpResponseBadRequest, HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
 from django.shortcuts import redirect
 from django.utils import timezone
-from django.views.defaults import page_not_found
+from django.views.defaults import bad_request, page_not_found
 from structlog.contextvars import bound_contextvars
 
 from apps import spans
@@ -54,9 +55,9 @@ class Compressed(GZipMiddleware):
         return super().process_response(request, response)
 
 
-class UnknownPage:
-    """Answers 404 where a view asks for a page of a list that there is not and lets the error through, as Unfold's
-    search does."""
+class WrongAddress:
+    """Answers errors of an address that views let through: 404 for a page of a list that there is not, and 400 for a
+    filter that a list of the admin does not have, which Django would log with a traceback."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -65,7 +66,9 @@ class UnknownPage:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
-        return page_not_found(request, error) if isinstance(error, InvalidPage) else None
+        if isinstance(error, InvalidPage):
+            return page_not_found(request, error)
+        return bad_request(request, error) if isinstance(error, DisallowedModelAdminLookup) else None
 
 
 class ActiveReader:

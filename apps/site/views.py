@@ -24,6 +24,7 @@ from apps.accounts.services import forget_attempts
 from apps.alerts.models import Alert
 from apps.alerts.queries import IN_STATE, alerts_of, written_for
 from apps.health.queries import not_checked, problem_counts
+from apps.health.wording import written_for as health_written_for
 from apps.market.queries import assets_seen_by, watched_ids
 from apps.notify.services import (
     ACTIONS,
@@ -60,6 +61,7 @@ def live(request: HttpRequest) -> HttpResponse:
 
 def _live(request: HttpRequest) -> dict[str, Any]:
     now, user = timezone.now(), request.user
+    stopped = not_checked(now=now)
     shows = shows_market(request)
     # What the reader follows comes first.
     is_other = Case(When(pk__in=watched_ids(user), then=Value(0)), default=Value(1))
@@ -73,7 +75,7 @@ def _live(request: HttpRequest) -> dict[str, Any]:
         "more_assets": len(assets) > ASSETS_SHOWN,
         "alerts": written_for([*still_open, *over][:ALERTS_SHOWN], reader=active_reader()),
         "open_count": alerts.filter(resolved_at=None).order_by().count(),
-        "stopped": not_checked(now=now),
+        "stopped": health_written_for(stopped, reader=active_reader()) if stopped is not None else None,
         "faults": problem_counts(user).faults,
         "now": now,
         "back": reverse("front"),
@@ -176,8 +178,9 @@ class PasswordResetDone(auth.PasswordResetDoneView):
     template_name = "site/said.html"
     extra_context = {
         "title": "Look into your mail",
-        "text": "If somebody here has this address, a mail with a link is on its way to it. "
-        "Where none comes within minutes, look for it among the unwanted mail, or ask again in an hour.",
+        "text": "If somebody here has this address, a mail with a link is queued for it. Whether the mail server takes "
+        "it is not known yet. If none comes within minutes, look among the unwanted mail, or ask again in an hour. If "
+        "that does not help, ask whoever runs this site: the log says whether it was sent.",
     }
 
 

@@ -222,7 +222,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "apps.site.unavailable.Unavailable",
     "apps.site.middleware.ActiveReader",
-    "apps.site.middleware.UnknownPage",
+    "apps.site.middleware.WrongAddress",
     "apps.site.middleware.RequiredSecondFactor",
     "allauth.account.middleware.AccountMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",

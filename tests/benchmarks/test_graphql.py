@@ -1,6 +1,7 @@
 """Milliseconds of pages of the API, of two beside a bare view that reads the same rows with values() and writes JSON.
 
-On PostgreSQL and Redis, through Django's test client: middleware, session, query, answer. One run, ratios.
+On PostgreSQL and Redis, through Django's test client: middleware, session, query, answer. The ratios are those of
+processes of their own, in turns in one run.
 """
 
 import json
@@ -12,16 +13,9 @@ from statistics import quantiles
 
 import pytest
 from django.db import connection
-from django.db.models import OuterRef, Subquery
-from django.http import JsonResponse
 from django.test.utils import CaptureQueriesContext
-from django.urls import path
-from django.utils import timezone
 
-from apps.alerts.models import Alert, AlertEvent
-from apps.market.models import Asset, Quote
-from apps.market.queries import latest_prices
-from fintech.urls import urlpatterns as real_urlpatterns
+from tests.benchmarks.serving import compare, serving
 from tests.benchmarks.sizes import PAGE_ROWS as ROWS
 from tests.benchmarks.sizes import PAGE_RUNS as RUNS
 from tests.benchmarks.sizes import PAGE_WARM_UP as WARM_UP
@@ -52,37 +46,7 @@ pytestmark = [
     pytest.mark.benchmark,
     pytest.mark.servers,
     pytest.mark.django_db,
-    pytest.mark.urls("tests.benchmarks.test_graphql"),
 ]
-
-
-def bare_assets(request):
-    """Answer with a page of assets, their prices and the prices of 24 hours ago, by hand."""
-    assert request.user.is_authenticated
-    edge = OuterRef("feed__head__as_of") - DAY
-    past = Quote.objects.filter(asset=OuterRef("pk"), late=False, at__lte=edge).order_by("-at").values("price")[:1]
-    rows = Asset.objects.order_by("symbol").annotate(past=Subquery(past)).values("pk", "symbol", "name", "past")
-    rows = list(rows[:ROWS])
-    latest = latest_prices([row["pk"] for row in rows], now=timezone.now())
-    answer = []
-    for row in rows:
-        price = latest[row["pk"]][1]
-        variation = round((price - row["past"]) / row["past"] * 100, 4)
-        answer.append({"symbol": row["symbol"], "name": row["name"], "price": price, "variation24h": variation})
-    return JsonResponse({"assets": answer})
-
-
-def bare_alerts(request):
-    """Answer with a page of alerts, their evidence and their steps, by hand."""
-    columns = ("pk", "severity", "opened_at", "summary", "evidence", "rule__name", "asset__symbol")
-    alerts = Alert.objects.filter(rule__owner=request.user).order_by("-opened_at", "-pk").values(*columns)
-    rows = {row["pk"]: row | {"timeline": []} for row in alerts[:ROWS]}
-    for step in AlertEvent.objects.filter(alert__in=rows).order_by("pk").values("alert", "kind", "at", "reason"):
-        rows[step.pop("alert")]["timeline"].append(step)
-    return JsonResponse({"alerts": list(rows.values())})
-
-
-urlpatterns = [*real_urlpatterns, path("bare/assets", bare_assets), path("bare/alerts", bare_alerts)]
 
 
 def milliseconds(call) -> tuple[float, float]:
@@ -118,6 +82,13 @@ def make_prices(count):
     for days, price in enumerate(("100", "110.25")):
         append_quotes(feed, [(asset.symbol, at(days * 60 * 60 * 24), price) for asset in feed.assets.all()])
     return feed
+
+
+def make_alerts(owner):
+    """Make so many alerts that were notified."""
+    logging.disable(logging.INFO)
+    make_notified_alerts(owner, ROWS)
+    logging.disable(logging.NOTSET)
 
 
 def make_positions(owner):
@@ -170,31 +141,22 @@ def test_many_assets_by_pages(client, admin_user, settings):
     print(f"\n  {5 * ROWS} assets in 5 pages  p50 {half:>6.1f} ms   p95 {most:>6.1f} ms   {count} reads")
 
 
-def test_pages_of_rows(client, admin_user, settings):
-    settings.GRAPHQL_REQUESTS_PER_MINUTE = dict.fromkeys(settings.GRAPHQL_REQUESTS_PER_MINUTE, 0)
-    make_prices(ROWS)
-    logging.disable(logging.INFO)
-    make_notified_alerts(admin_user, ROWS)
-    logging.disable(logging.NOTSET)
-    client.force_login(admin_user)
-    ask = asker(client)
-
-    for query in (ASSETS, ALERTS):
-        ask(query)
-        with CaptureQueriesContext(connection) as asked:
-            ask(query)
-        assert 0 < reads(asked) <= STATEMENTS_MOST
-    assert len(ask(ASSETS).json()["data"]["assets"]["edges"]) == ROWS
-    assert len(ask(ALERTS).json()["data"]["alerts"]["edges"]) == ROWS
-    assert len(client.get("/bare/assets").json()["assets"]) == ROWS
-    assert len(client.get("/bare/alerts").json()["alerts"]) == ROWS
-
-    print()
-    for name, query in (("assets", ASSETS), ("alerts", ALERTS)):
-        half, most = milliseconds(lambda query=query: ask(query))
-        bare_half, bare_most = milliseconds(lambda name=name: client.get(f"/bare/{name}"))
-        print(f"  {ROWS} {name}, GraphQL    p50 {half:>6.1f} ms   p95 {most:>6.1f} ms")
-        print(
-            f"  {ROWS} {name}, bare view  p50 {bare_half:>6.1f} ms   p95 {bare_most:>6.1f} ms"
-            f"   GraphQL / bare = {half / bare_half:.1f} x"
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("name", "query", "make", "column"),
+    [("assets", ASSETS, lambda owner: make_prices(ROWS), "symbol"), ("alerts", ALERTS, make_alerts, "summary")],
+    ids=["assets", "alerts"],
+)
+def test_a_page_of_rows_beside_a_bare_view(admin_user, name, query, make, column):
+    make(admin_user)
+    with serving("graphene", admin_user) as (_, ask), serving("django", admin_user) as (_, ask_bare):
+        answer, count, _ = ask(query=query, runs=0)
+        bare, _, _ = ask_bare(view=name, runs=0)
+        assert 0 < count <= STATEMENTS_MOST
+        ours, theirs = ([one["node"] for one in answer["data"][name]["edges"]], bare[name])
+        assert [one[column] for one in ours] == [one[column] for one in theirs]
+        assert len(ours) == ROWS
+        compare(
+            (f"{ROWS} {name} by GraphQL", lambda runs: ask(query=query, runs=runs)[2]),
+            (f"{ROWS} {name} by a bare view", lambda runs: ask_bare(view=name, runs=runs)[2]),
         )

@@ -16,7 +16,7 @@ NO_PAGES = {
     *("live", "asset_live", "asset_list_live", "portfolio_performance_part", "portfolio_drift_sentence", "series_pick"),
     *("asset_quotes", "asset_alerts", "account_download", "portfolio_download", "portfolio_as_ghostfolio"),
     # Where nobody is half signed in, and the page of one's own second factor.
-    *("mfa_authenticate", "auth.User:auth_user_second_factor"),
+    *("mfa_authenticate", "auth.User:auth_user_second_factor", "auth.User:auth_user_identities"),
     *("logout", "watch_asset", "series_preview", "admin/login/", "site:login", "site:jsi18n", "site:search"),
     "password_reset_confirm",
     *("backtests.BacktestRun:backtests_backtestrun_status", "market.DerivedSeries:market_derivedseries_add"),

@@ -4,6 +4,7 @@ import pytest
 from django.contrib.auth.models import Group
 from playwright.sync_api import expect
 
+from apps.accounts.models import Profile
 from apps.backtests.models import BacktestRun
 from apps.market.models import Feed
 from apps.notify.models import Message
@@ -181,3 +182,13 @@ def test_the_past_is_shown_beside_the_form_and_a_sample_is_sent_before_saving(ow
     page.click("text=Try it >> nth=-1")
     expect(page.locator("body")).to_contain_text("It waits for a worker")
     assert BacktestRun.objects.get().document["condition"] == {"kind": "above", "level": "4.5"}
+
+
+def test_when_it_expires_names_the_zone_of_the_profile_once_whatever_the_browsers_zone_is(owner, live_server, page):
+    Profile.objects.create(user=owner, time_zone="Asia/Tokyo")
+    page.goto(f"{live_server.url}/admin/rules/rule/add/")
+    # Django's script has looked at both clocks.
+    page.locator(".timezonewarning").first.wait_for(state="attached")
+    assert page.locator(".timezonewarning:visible").count() == 0
+    field = page.locator(".field-expires_at")
+    expect(field).to_contain_text("in the time zone of your profile, Asia/Tokyo.")

@@ -139,7 +139,7 @@ def test_a_feed_whose_providers_all_ban_says_so_and_until_when(live):
     assert found(60) == wrong(live, Code.BANNED, Level.DEGRADED)
     assert found(61) == wrong(live, Code.BANNED)
     one = finding(61)
-    assert (one.since, one.facts) == (START, {"provider": "kraken", "until": "2026-03-02 13:00:10 UTC"})
+    assert (one.since, one.facts) == (START, {"provider": "kraken", "until": "2026-03-02T13:00:10+00:00"})
     assert describe(one.code, since=one.since, facts=one.facts).clause == (
         "kraken takes no calls from here until 2026-03-02 13:00:10 UTC, since it was asked too often"
     )

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from apps.locales import LOCALES, Reader
 from apps.notify.domain import (
     PLACEHOLDERS,
     Deferral,
@@ -52,6 +53,12 @@ def test_a_resolution_says_what_is_over():
         "[critical] Resolved: Peg, USDC-USD",
         f"USDC-USD is below 0.99: 0.98 at 12:00:00\nResolved 2026-03-02 12:00:09 UTC (the condition is over).\n\n{URL}",
     )
+
+
+def test_a_resolution_says_the_price_as_its_reader_writes_it():
+    german = Reader(UTC, LOCALES["de"])
+    _, text = compose([items("resolved", second=9, price="1234.5")], url=LIST_URL, reader=german)
+    assert "Resolved 02.03.2026 12:00:09 UTC at 1.234,5 (the condition is over)." in text
 
 
 def test_an_opening_and_its_resolution_in_one_message_are_listed_in_order():
@@ -174,11 +181,12 @@ def test_the_highest_severity_of_the_items(severities, expected):
 def test_every_placeholder_can_be_filled_in():
     template = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
 
-    _, text = apply_templates([items("resolved")], subject_template="", text_template=template, subject="s", text="t")
+    over = items("resolved", price="1.0002")
+    _, text = apply_templates([over], subject_template="", text_template=template, subject="s", text="t")
 
     assert text == (
         "Peg USDC-USD critical resolved USDC-USD is below 0.99: 0.98 at 12:00:00 2026-03-02 12:00:00 UTC "
-        f"the condition is over {URL} 1"
+        f"the condition is over 1.0002 {URL} 1"
     )
 
 

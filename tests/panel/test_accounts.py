@@ -1,5 +1,8 @@
 """The pages of users and groups: who may give what to whom."""
 
+from html import unescape
+from types import SimpleNamespace
+
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.core.management import call_command
@@ -196,6 +199,19 @@ def test_with_mail_an_account_needs_an_address(graces, settings):
     answer = graces.post(ADD, {"username": "eva", "email": ""})
     assert "This field is required" in answer.text
     assert not User.objects.filter(username="eva").exists()
+
+
+def test_of_the_mail_to_a_new_account_the_page_says_what_is_known(graces, settings, monkeypatch):
+    settings.EMAIL_CONFIGURED = True
+    queued = []
+    monkeypatch.setattr("apps.accounts.services._mailer", SimpleNamespace(submit=lambda *one, **_: queued.append(one)))
+    answer = graces.post(ADD, {"username": "eva", "email": "eva@example.org"}, follow=True)
+    said = unescape(answer.text)
+    assert len(queued) == 1
+    assert "is queued for eva@example.org" in said
+    assert '"password mail not sent"' in said
+    assert "eva can ask for another: Forgot your password?" in said
+    assert "is being sent" not in said
 
 
 ESCALATIONS = {

@@ -57,6 +57,7 @@ def test_an_alert_and_its_rule_say_what_the_price_did_later(admin_client, admin_
         ["not yet", ""],
         ["not yet", ""],
     ]
+    assert not tables["What happened after"].is_folded
     assert tables["What the rule saw when it opened"].rows == [["✓ BTC-USD is above 10", "the price is 12"]]
 
     page = admin_client.get(reverse("admin:rules_rule_change", args=[rule.pk]))

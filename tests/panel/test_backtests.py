@@ -190,7 +190,7 @@ def test_a_run_that_is_done_says_what_it_found(admin_client, admin_user):
         [at(1), "BTC-USD is above 10: 11 at 12:00:01 UTC", at(2), "the condition is over"],
         [at(3), "BTC-USD is above 10: 12 at 12:00:03 UTC", "still open at the end", ""],
     ]
-    assert ["at 10, as it was tried", "2 alerts", 3] in sweep.rows
+    assert ["at 10, as it was tried", "2 alerts", "3"] in sweep.rows
     assert [row[0] for row in states.rows] == ["firing", "inactive"]
     per_day, thresholds = page.context["bars"]
     assert per_day.data() == {"name": "openings", "labels": ["2026-03-02"], "values": [2]}
@@ -252,7 +252,7 @@ def test_many_openings_are_shown_in_part_and_counted(admin_client, admin_user, m
     page = admin_client.get(run_page(run))
     assert page.context["tables"][0].title == "Openings (the first 2, and 3 more)"
     assert len(page.context["tables"][0].rows) == 2
-    assert "Only the first 3 openings are kept with their words; all are counted." in page.text
+    assert "Only the first 3 openings are kept with what they saw; all are counted." in page.text
 
 
 @pytest.mark.django_db

@@ -38,7 +38,7 @@ def test_what_would_be_sent_is_shown_with_what_stands_in_the_form_and_nothing_is
 @pytest.mark.parametrize(
     ("wrong", "said", "is_whole"),
     [
-        ({"text_template": "{price}"}, "Text: {price} is no placeholder", True),
+        ({"text_template": "{level}"}, "Text: {level} is no placeholder", True),
         ({"quiet_from": "22:00", "quiet_until": "06:00", "quiet_zone": "Moon/Crater"}, "Time zone: There is no", True),
         ({"email_to": ""}, "", False),
         ({"kind": "pigeon"}, "", False),

@@ -64,7 +64,7 @@ def test_a_channel_is_added_and_edited(admin_client, admin_user):
         ("group_wait_seconds", {"group_wait_seconds": "601"}),
         ("quiet_until", {"quiet_from": "22:00"}),
         ("quiet_zone", {"quiet_zone": "Moon/Crater"}),
-        ("subject_template", {"subject_template": "{price}"}),
+        ("subject_template", {"subject_template": "{level}"}),
         ("text_template", {"text_template": "a { b"}),
     ],
 )

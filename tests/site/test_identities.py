@@ -219,38 +219,40 @@ def grace(client):
     return grace
 
 
-def admin_page(identity):
-    return reverse("admin:auth_user_identity", args=[identity.user_id, identity.pk])
+def admin_page(user):
+    return reverse("admin:auth_user_identities", args=[user.pk])
 
 
-def test_an_operator_removes_one_even_the_last_and_that_is_recorded(client, provider, grace):
+def test_an_operator_removes_all_even_the_last_and_that_is_recorded(client, provider, grace):
     go(Client(), provider)
-    identity = SocialAccount.objects.get()
-    change = reverse("admin:auth_user_change", args=[identity.user_id])
-    assert admin_page(identity) in client.get(change).text
-    question = client.get(admin_page(identity)).text
-    assert "ada signs in by nothing else" in question
-    assert SocialAccount.objects.exists()
-    assert client.post(admin_page(identity)).url == change
+    ada = SocialAccount.objects.get().user
+    SocialAccount.objects.create(user=ada, provider="https://old.example", uid="ada-before")
+    change = reverse("admin:auth_user_change", args=[ada.pk])
+    assert admin_page(ada) in client.get(change).text
+    question = client.get(admin_page(ada)).text
+    assert "Without a password, ada cannot sign in" in question
+    assert [name for name in ("ada-at-provider of", "ada-before of") if name not in question] == []
+    assert SocialAccount.objects.count() == 2
+    assert client.post(admin_page(ada)).url == change
     assert not SocialAccount.objects.exists()
-    assert "Removed the identity ada-at-provider of" in client.get(f"{change[:-7]}history/").text
+    history = client.get(f"{change[:-7]}history/").text
+    assert "Removed of single sign-on: ada-at-provider, ada-before." in history
     assert "No identity of a provider signs in here." in client.get(change).text
-    assert client.get(admin_page(identity)).status_code == 404
+    assert client.get(admin_page(ada)).url == change
 
 
 def test_who_has_a_password_is_not_said_to_be_shut_out(client, provider, grace):
     identity = identity_of(make_owner("ada"), provider)
-    assert "signs in by nothing else" not in client.get(admin_page(identity)).text
+    assert "Without a password" not in client.get(admin_page(identity.user)).text
 
 
 def test_an_operator_removes_none_of_who_may_do_more_nor_an_own_one(client, provider, grace):
     root = User.objects.create_superuser("root", "root@example.org", PASSWORD)
-    of_root, own = identity_of(root, provider, "root"), identity_of(grace, provider, "grace")
-    assert [client.get(admin_page(of_root)).status_code, client.post(admin_page(of_root)).status_code] == [403] * 2
-    client.post(admin_page(own))
-    wrong_person = reverse("admin:auth_user_identity", args=[make_owner("ada").pk, own.pk])
-    assert client.post(wrong_person).status_code == 404
-    assert set(SocialAccount.objects.all()) == {of_root, own}
+    kept = {identity_of(root, provider, "root"), identity_of(grace, provider, "grace")}
+    assert [client.get(admin_page(root)).status_code, client.post(admin_page(root)).status_code] == [403] * 2
+    client.post(admin_page(grace))
+    client.post(admin_page(make_owner("ada")))
+    assert set(SocialAccount.objects.all()) == kept
 
 
 def test_a_second_factor_is_asked_for_by_a_connected_identity_too(client, provider, ada):

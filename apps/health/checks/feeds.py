@@ -181,7 +181,7 @@ def _has_key(slug: str) -> bool:
 def _banned(feed: _Feed, banned: Sequence[tuple[datetime, str]], *, level: Level, **more: Any) -> Finding:
     """Return that providers of a feed take no calls, by the one that does so again first."""
     until, provider = min(banned)
-    facts = {"provider": provider, "until": f"{until:%Y-%m-%d %H:%M:%S} UTC"}
+    facts = {"provider": provider, "until": until.isoformat()}
     return Finding(Subject.FEED, feed.pk, Code.BANNED, level, facts=facts, **more)
 
 
@@ -221,7 +221,7 @@ def _schedule_wrong(feed: _Feed, *, paces: _Paces, now: datetime) -> Finding | N
     ahead = feed.next_slot - now
     # Calls that look for a refused name put the next round off for a while.
     if ahead > BEHIND_AFTER + feed.interval and ahead > BEHIND_AFTER + 3 * paces.between_rounds(feed):
-        facts = {"due": f"{feed.next_slot:%Y-%m-%d %H:%M:%S} UTC"}
+        facts = {"due": feed.next_slot.isoformat()}
         return Finding(Subject.FEED, feed.pk, Code.DUE_TOO_LATE, Level.STOPPED, facts=facts)
     if now - feed.next_slot > max(feed.interval, BEHIND_AFTER):
         return Finding(Subject.FEED, feed.pk, Code.NOT_FETCHED, Level.STOPPED, since=feed.next_slot)

@@ -143,14 +143,19 @@ def last_test(channel: Channel, *, now: datetime) -> Message | None:
     return tests.order_by("-created_at").first()
 
 
-def channel_state(channel: Channel, *, now: datetime) -> tuple[str, str]:
-    """Return (state, a sentence on it) of a channel `with_health`: off, asked to wait, failing, works, or untried."""
+def channel_state(channel: Channel, *, now: datetime, reader: Reader = STANDARD) -> tuple[str, str]:
+    """Return (state, a sentence on it) of a channel `with_health`: off, asked to wait, failing, works, or untried.
+
+    reader: whom it is for.
+    """
     if not channel.is_enabled:
         because = f": {channel.switched_off_because}" if channel.switched_off_because else " by its owner"
         return "off", f"Disabled{because}."
-    since = f"nothing has got through since {domain.moment(channel.failing_since)}" if channel.failing_since else ""
+    since = (
+        f"nothing has got through since {domain.moment(channel.failing_since, reader)}" if channel.failing_since else ""
+    )
     if channel.resume_at is not None and channel.resume_at > now:
-        asked = f"Rate-limited by the receiver until {domain.moment(channel.resume_at)}"
+        asked = f"Rate-limited by the receiver until {domain.moment(channel.resume_at, reader)}"
         return "asked to wait", f"{asked}; {since}." if since else f"{asked}."
     if since:
         return "failing", f"{since[:1].upper()}{since[1:]}."
@@ -159,7 +164,7 @@ def channel_state(channel: Channel, *, now: datetime) -> tuple[str, str]:
     # No column records a failed test, or a failure before the channel was enabled again.
     if last_try_failed(tried):
         because = f": {tried.tried_detail.rstrip('.')}" if tried.tried_detail else ""
-        return "failing", f"The last try, at {domain.moment(tried.tried_at)}, did not get through{because}."
+        return "failing", f"The last try, at {domain.moment(tried.tried_at, reader)}, did not get through{because}."
     if last is None:
         return "untried", "Nothing was sent on it yet. Send a test."
-    return "works", f"It works; the last delivery was at {domain.moment(last)}."
+    return "works", f"It works; the last delivery was at {domain.moment(last, reader)}."

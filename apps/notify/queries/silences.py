@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Q, QuerySet, Value
+from django.db.models.functions import Greatest
 
+from apps.alerts.models import Alert
 from apps.notify import domain
 from apps.notify.models import Silence
 
@@ -53,6 +55,26 @@ def silences_in_force(*, now: datetime, alert_ids: Iterable[int]) -> list[domain
         domain.Silenced(one.pk, one.owner_id, one.rule_id, one.asset_id, one.severity, one.ends_at, one.alert_id)
         for one in Silence.objects.filter(is_in_force)
     ]
+
+
+def silences_about(
+    alert: Alert, *, seen_by: AbstractBaseUser, until: datetime, limit: int = 100
+) -> list[tuple[datetime, Silence, bool]]:
+    """Return (moment, silence, whether it ends there) for each beginning and end of a silence over an alert, in their
+    order: of those that `seen_by` may see, and that were in force between the alert's opening and `until`, by the wall
+    clock. A silence of the alert alone has an end where it was ended early."""
+    columns = {"rule": alert.rule_id, "asset": alert.asset_id, "owner": alert.owner_id}
+    covers = Q(severity__in=("", alert.severity))
+    for column, value in columns.items():
+        covers &= Q(**{column: None}) | Q(**{column: value})
+    lasted = Q(starts_at__lt=until) & (Q(ends_at=None) | Q(ends_at__gt=Greatest("starts_at", Value(alert.created_at))))
+    rows = silences_seen_by(seen_by).filter(lasted, Q(alert=alert) | (Q(alert=None) & covers))
+    found = []
+    for one in rows.order_by("starts_at", "pk")[:limit]:
+        found.append((max(one.starts_at, one.created_at), one, False))
+        if one.ends_at is not None and one.ends_at <= until:
+            found.append((one.ends_at, one, True))
+    return sorted(found, key=lambda one: (one[0], one[1].pk, one[2]))
 
 
 def lock_silences(silence_ids: Iterable[int]) -> dict[int, Silence]:

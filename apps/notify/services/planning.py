@@ -12,7 +12,7 @@ from django.db.models.functions import Least, Now
 from django.urls import reverse
 
 from apps.alerts.models import AlertEvent
-from apps.alerts.queries import summaries_of
+from apps.alerts.queries import prices_at_end, summaries_of
 from apps.alerts.wording import describe_correction
 from apps.locales import Reader
 from apps.notify import domain, queries
@@ -161,13 +161,18 @@ def _items_of(notifications: Sequence[Notification], *, channel: Channel) -> Ite
     If an alert has resolved and the channel gets no resolutions, its end follows its opening.
     """
     reader = queries.reader_of_messages(channel)
-    summaries = summaries_of({one.event.alert_id: one.event.alert for one in notifications}.values(), reader=reader)
+    alerts = {one.event.alert_id: one.event.alert for one in notifications}
+    summaries = summaries_of(alerts.values(), reader=reader)
+    resolved = [pk for pk, alert in alerts.items() if alert.resolved_at is not None]
+    prices = prices_at_end(resolved) if resolved else {}
     for notification in notifications:
         alert = notification.event.alert
         item = _item_of(notification, summary=summaries[alert.pk], reader=reader)
-        yield item
+        price = prices.get(alert.pk, "")
+        yield replace(item, price=price) if item.event == domain.RESOLVED else item
         if item.event == domain.OPENED and alert.resolved_at is not None and not channel.wants_resolved:
-            yield replace(item, event=domain.RESOLVED, at=alert.resolved_at, reason=alert.resolution, detail="")
+            over = {"at": alert.resolved_at, "reason": alert.resolution, "detail": "", "price": price}
+            yield replace(item, event=domain.RESOLVED, **over)
 
 
 def item_of(notification: Notification) -> domain.MessageItem:

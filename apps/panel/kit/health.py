@@ -8,7 +8,8 @@ from django.utils import timezone
 from unfold.decorators import display
 
 from apps.health.domain import Health, HealthReader, Level
-from apps.reader import write_time
+from apps.health.wording import written_for
+from apps.reader import active_reader, write_time
 
 LEVEL_LABEL = {Level.WELL.value: "success", Level.DEGRADED.value: "warning", Level.STOPPED.value: "danger"}
 
@@ -17,7 +18,8 @@ def describe_health(health: Health) -> str:
     """Return why something is as it is, what would mend it, and when that was checked."""
     if health.level == Level.WELL:
         return f"Well, by the check at {write_time(health.checked_at)}."
-    return f"{health.reason} {health.remedy}".strip()
+    shown = written_for(health, reader=active_reader())
+    return f"{shown.reason} {shown.remedy}".strip()
 
 
 class HealthShown:

@@ -33,6 +33,8 @@ from apps.reader import show_prices, show_span, show_time, write_time
 from apps.replica import from_replica, read_behind
 
 ROWS_SHOWN = 100
+# A cell that narrow pages, on which each cell is a line, leave out.
+_BLANK = format_html('<span class="{}"></span>', "blank")
 
 
 class Rows(TabularInline):
@@ -48,19 +50,20 @@ class Rows(TabularInline):
 def _shown(cell: Any) -> Any:
     if isinstance(cell, datetime):
         return show_time(cell, with_zone=False)
-    return "" if cell is None else cell
+    return _BLANK if cell in (None, "") else cell
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """Rows that stand below the fields of a page, or above them where `is_first`; `empty` is said where there are
-    none."""
+    none. is_folded: only the title is shown until the reader opens it."""
 
     title: str
     headers: Sequence[str]
     rows: Sequence[Sequence[Any]]
     empty: str
     is_first: bool = False
+    is_folded: bool = False
 
     def shown(self) -> dict[str, Any]:
         """Return it as Unfold's component reads it, with nothing where there is nothing."""

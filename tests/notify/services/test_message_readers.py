@@ -42,7 +42,7 @@ def test_an_opening_and_its_end_are_by_the_owners_clock(feed, rule, channel, kyi
     assert Alert.objects.get().summary == "BTC-USD is above 100: 101 at 12:00:00 UTC"
     send(channel)
     (ended,) = items(feed, channel, (9, "99"))
-    assert lines(ended)[1] == "Resolved 2026-03-02 14:00:09 EET (the condition is over)."
+    assert lines(ended)[1] == "Resolved 2026-03-02 14:00:09 EET at 99 (the condition is over)."
 
 
 def test_a_time_of_another_day_of_the_owner_has_its_date(feed, rule, channel, owner):

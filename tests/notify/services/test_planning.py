@@ -87,7 +87,7 @@ def test_an_unsent_opening_merges_into_its_resolution(feed, rule, channel, outsi
     assert text.splitlines()[:3] == [
         "BTC-USD is above 100: 101 at 12:00:00 UTC",
         "Opened 2026-03-02 12:00:00 UTC.",
-        "Resolved 2026-03-02 12:00:01 UTC (the condition is over).",
+        "Resolved 2026-03-02 12:00:01 UTC at 99 (the condition is over).",
     ]
 
 

@@ -109,6 +109,7 @@ def test_the_items_are_posted_as_data(channel, httpserver):
                     "deferred_by": "",
                     "kind": "condition",
                     "detail": "",
+                    "price": "",
                     "reason_text": "",
                 },
                 {
@@ -124,6 +125,7 @@ def test_the_items_are_posted_as_data(channel, httpserver):
                     "deferred_by": "",
                     "kind": "condition",
                     "detail": "",
+                    "price": "",
                     "reason_text": "the condition is over",
                 },
             ],

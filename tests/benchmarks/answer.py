@@ -1,8 +1,8 @@
-"""A process that serves the API, ours or Strawberry's: it answers one line on its standard output for each line on its
-standard input.
+"""A process that serves the API, ours or Strawberry's, or views of the same rows by hand: it answers one line on its
+standard output for each line on its standard input.
 
-A line in is {"query", "variables", "warm", "runs"}; a line out {"answer", "statements", "seconds": [...]}. The first
-line out is the version. Started with the library that serves, and the id of the user who asks.
+A line in is {"query", "warm", "runs"}, or {"view", ...} by hand; a line out {"answer", "statements", "seconds": [...]}.
+The first line out is the version. Started with the library that serves, and the id of the user who asks.
 """
 
 import gc
@@ -25,6 +25,8 @@ def main(library: str, user_id: str) -> None:
         settings.INSTALLED_APPS = [*others, *(f"apps.{one}" for one in APPS)]
         settings.ROOT_URLCONF = "tests.benchmarks.strawberry.schema"
     else:
+        if library == "django":
+            settings.ROOT_URLCONF = "tests.benchmarks.bare_views"
         # Strawberry's view counts no requests.
         settings.GRAPHQL_REQUESTS_PER_MINUTE = dict.fromkeys(settings.GRAPHQL_REQUESTS_PER_MINUTE, 0)
         settings.GRAPHQL_REQUESTS_AT_ONCE = dict.fromkeys(settings.GRAPHQL_REQUESTS_AT_ONCE, 0)
@@ -47,10 +49,11 @@ def main(library: str, user_id: str) -> None:
     gc.freeze()
     for line in sys.stdin:
         asked = json.loads(line)
-        body = json.dumps({"query": asked["query"], "variables": asked["variables"]})
 
-        def ask(body=body):
-            return client.post("/graphql", body, content_type="application/json")
+        def ask(asked=asked):
+            if "view" in asked:
+                return client.get(f"/bare/{asked['view']}")
+            return client.post("/graphql", {"query": asked["query"]}, content_type="application/json")
 
         with CaptureQueriesContext(connection) as statements:
             answer = ask().json()
