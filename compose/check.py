@@ -15,7 +15,7 @@ import sys
 import time
 
 TIMEOUT_SECONDS = 4
-# Canaries come each 30 s.
+# Where there is no other task, canaries come each 30 s.
 FRESH_SECONDS = 120.0
 
 
@@ -42,7 +42,7 @@ def check_http(port: int, path: str, *, host: str) -> str:
 
 
 def check_fresh(folder: str, queue: str, *, within_seconds: float) -> str:
-    """Return what is wrong with the mark that the workers of `queue` write each 30 s, or ""."""
+    """Return what is wrong with the mark that the workers of `queue` write after each task, or ""."""
     try:
         with open(os.path.join(folder, queue), encoding="ascii") as mark:
             marked_at = float(mark.read())

@@ -4,6 +4,7 @@ import gc
 import inspect
 import logging
 import select
+from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -22,6 +23,7 @@ from django.db import close_old_connections, connections
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from apps.pipeline import task_metrics  # noqa: F401 (connects to signals)
+from apps.pipeline.liveness import mark_alive
 from apps.pipeline.queues import EXCHANGE, FETCHES, ON_AMQP, TICKS, other_queues, work_queues
 
 logger = logging.getLogger(__name__)
@@ -167,6 +169,14 @@ def begin_log_facts(task_id: str = "", task: Any = None, **_: Any) -> None:
 def end_log_facts(task_id: str = "", **_: Any) -> None:
     """Forget them when it is over."""
     reset_contextvars(**_log_facts.pop(task_id, {}))
+
+
+@task_postrun.connect
+def mark_that_the_worker_works(task: Any = None, **_: Any) -> None:
+    """Mark it for the check from outside, after whatever task: where thousands wait, the canary is behind them."""
+    # A mark that cannot be written is one that the check misses.
+    with suppress(OSError):
+        mark_alive(queue=task.request.delivery_info["routing_key"])
 
 
 @worker_before_create_process.connect

@@ -76,7 +76,7 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
     ),
     "LIVENESS_DIR": (
         "",
-        "folder in which a worker marks that it works: beat sends a canary to each queue every 30 s; "
+        "folder in which a worker marks after each task that it works: beat sends a canary to each queue every 30 s; "
         "compose/check.py fresh QUEUE reads the mark; empty: no canaries. The same for beat and workers",
     ),
     "LOG_LEVEL": ("INFO", "DEBUG, INFO, WARNING or ERROR"),

@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+from celery import current_app
 
 from apps.pipeline.liveness import mark_alive
+from tests.rig import rig, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,3 +61,16 @@ def test_beat_sends_a_canary_to_each_queue_where_marks_are_wanted(folder, queues
     said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout.split()
     assert [queue for queue in said if queue in ("ticks", "notifications")] == queues
     assert len(said) in (0, 6)
+
+
+@pytest.mark.servers
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("task", ["pipeline.mark_alive", "counted.succeed", "counted.fail"])
+def test_a_worker_marks_its_queue_after_each_task_however_it_ended(tmp_path, task):
+    marks = tmp_path / "alive"
+    arguments = ("retries",) if task == "pipeline.mark_alive" else ()
+    with rig(tmp_path, LIVENESS_DIR=str(marks)) as processes:
+        processes.worker("retries", include="tests.pipeline.counted_tasks")
+        current_app.signature(task, arguments, immutable=True).apply_async(queue="retries")
+        wait_until((marks / "retries").exists, timeout_seconds=60)
+    assert {mark.name for mark in marks.iterdir()} == {"retries"}
