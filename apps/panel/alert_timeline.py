@@ -45,4 +45,4 @@ def _silence_cells(request: HttpRequest, silence: Silence, *, is_end: bool) -> l
     # Its first end is not kept either, where it was moved.
     has_ended = silence.ends_at is not None and silence.ends_at <= timezone.now()
     until = "" if has_ended else describe_end(silence.ends_at, reader=active_reader())
-    return ["silenced", str(silence.author or ""), format_html("<span>{} {}</span>", link, until), ""]
+    return ["silenced", str(silence.author or ""), format_html("{}<div>{}</div>", link, until), ""]

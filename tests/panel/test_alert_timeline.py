@@ -50,7 +50,7 @@ def test_making_and_ending_a_silence_leave_a_trace_that_leads_to_it(admin_client
     link = f'href="{reverse("admin:notify_silence_change", args=[made.pk])}"'
     assert [row[:2] for row in happened(admin_client, alert)] == [("opened", ""), ("silenced", "admin")]
     assert link in happened(admin_client, alert)[1][2]
-    assert " until " in happened(admin_client, alert)[1][2]
+    assert "until " in happened(admin_client, alert)[1][2]
     # The field beside leads there too.
     assert page_of(admin_client, alert).text.count(link) == 2
 
