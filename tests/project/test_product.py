@@ -54,6 +54,8 @@ def test_web_streams_a_worker_beat_and_flower_start_from_the_products_packages_a
         processes.run(
             *(start_script, "flower"),
             name="flower",
+            # On 3.12 and later Tornado warns before Flower has set up its log.
+            PYTHONWARNINGS="default,ignore:There is no current event loop:DeprecationWarning",
             FLOWER_ADDRESS="127.0.0.1",
             FLOWER_PORT=str(flower),
             FLOWER_BASIC_AUTH=":".join(known["auth"]),
