@@ -15,7 +15,7 @@ import sys
 import time
 
 TIMEOUT_SECONDS = 4
-# Where there is no other task, canaries come each 30 s.
+# A worker without other tasks writes its mark every 30 s, when a canary arrives.
 FRESH_SECONDS = 120.0
 
 

@@ -97,7 +97,7 @@ def django_db_setup(request, tmp_path_factory, django_db_modify_db_settings, dja
     # The processes of a run have their folders in this one.
     folder = tmp_path_factory.getbasetemp().parent
     with django_db_blocker.unblock(), copied_database.copied(folder) if is_copied else nullcontext():
-        # What this one stands for.
+        # The fixture of pytest-django that this one overrides makes the database, or finds the copy.
         request.getfixturevalue("django_db_setup")
     with django_db_blocker.unblock():
         first_rows.remember()

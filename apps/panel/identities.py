@@ -2,24 +2,20 @@
 
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from apps.accounts.identities import remove_identities
 from apps.accounts.queries import has_password, identities_of
 from apps.panel.kit.pages import question_page
+from apps.panel.people import person_to_edit
 
 NONE = "No identity of a provider signs in as {}."
 
 
 def identities_view(page: Any, request: HttpRequest, user_id: int) -> HttpResponse:
     """Ask whether the identities of a person are to go, and remove them. Those who may edit the person may."""
-    person = page.get_queryset(request).filter(pk=user_id).first()
-    if not page.has_change_permission(request, person):
-        raise PermissionDenied
-    if person is None:
-        raise Http404
+    person = person_to_edit(page, request, user_id)
     back = HttpResponseRedirect(reverse("admin:auth_user_change", args=[person.pk]))
     if person == request.user:
         page.message_user(request, "Remove your own on your profile.", "warning")

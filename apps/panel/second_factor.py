@@ -2,23 +2,19 @@
 
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from apps.accounts.second_factor import second_factor_of, turn_off
 from apps.panel.kit.pages import question_page
+from apps.panel.people import person_to_edit
 
 OFF = "Two-factor sign-in is off for {}."
 
 
 def second_factor_view(page: Any, request: HttpRequest, user_id: int) -> HttpResponse:
     """Ask whether the second factor of a person is to go, and take it away. Those who may edit the person may."""
-    person = page.get_queryset(request).filter(pk=user_id).first()
-    if not page.has_change_permission(request, person):
-        raise PermissionDenied
-    if person is None:
-        raise Http404
+    person = person_to_edit(page, request, user_id)
     back = HttpResponseRedirect(reverse("admin:auth_user_change", args=[person.pk]))
     if person == request.user:
         page.message_user(request, "Your own you turn off from your profile, by a code.", "warning")

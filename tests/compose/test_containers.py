@@ -37,7 +37,7 @@ WITHIN_SECONDS = 600
 RECORDING = ROOT / "apps/sources/recordings/usdc-depeg-2023-03.csv.gz"
 SYMBOLS = {"BTC-USD", "BTC-USDT", "BTC-USDC"}
 START = "2023-03-11T00:00:00Z"
-# What has no stand-in counts with its limit of memory.
+# These containers have no stand-in: the test counts the memory limit of each.
 NOT_MEASURED = {"alloy", "grafana", "jaeger", "loki"}
 UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 MANAGE = ("exec", "-T", "web", "/app/compose/start.sh", "manage")

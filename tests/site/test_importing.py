@@ -103,7 +103,7 @@ def test_wrong_rows_are_listed_and_nothing_is_recorded_in_any_portfolio(client, 
     assert f'<td>3</td><td class="text">{missing}</td>' in text
     assert not Transaction.objects.exists()
     assert ImportFile.objects.exists()
-    # Whoever mends them sees first whether all are right now.
+    # The button to record appears once the corrected file was checked and has no errors.
     assert 'name="record"' not in text
     send(client, savings, in_json(ROW))
     assert 'name="record"' in confirm(client, savings, **{ACCOUNT: savings.pk}).text

@@ -41,7 +41,7 @@ _ALIASES = {
     "comment": ("comment", "note"),
 }
 _REQUIRED = ("date", "symbol", "unitPrice", "quantity")
-# What all rows may have in common, and which field of Choices has it then.
+# Columns that a file may lack -> the field of Choices whose value all its rows take then.
 _CHOSEN = {"currency": "currency", "type": "kind"}
 _KINDS = {
     "BUY": Kind.BUY,

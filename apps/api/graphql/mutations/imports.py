@@ -39,7 +39,9 @@ class ImportAsset(graphene.InputObjectType):
     asset = AssetId(required=True, description="Symbol or alias of an asset.")
 
 
-ImportDateOrder = enum("ImportDateOrder", DateOrder, description="What comes first in dates like 10/03/2023.")
+ImportDateOrder = enum(
+    "ImportDateOrder", DateOrder, description="Whether the day or the month comes first in dates like 10/03/2023."
+)
 
 
 class ImportReading(graphene.InputObjectType):

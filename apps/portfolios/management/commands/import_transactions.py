@@ -40,7 +40,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--date-order",
             choices=[one.value for one in DateOrder],
-            help="What comes first in dates like 10/03/2023, where the file leaves it open.",
+            help="Whether the day or the month comes first in dates like 10/03/2023, where the file does not show it.",
         )
         parser.add_argument(
             "--leave-out", type=int, action="append", default=[], metavar="ROW", help="Leave out this row."
