@@ -130,7 +130,7 @@ class Backtest:
             return
         # Where nothing goes by the clock, it makes no difference how many quotes an entry has.
         for chunk in _chunks(quotes):
-            self.take(chunk, as_of=max(at for _, at, _ in chunk))
+            self.take(chunk, as_of=max(map(itemgetter(1), chunk)))
 
     @property
     def openings(self) -> int:

@@ -1,6 +1,7 @@
 """A condition on one asset, outside of the engine: what it says of the last of some quotes."""
 
 from apps.rules.engine.conditions import read_condition
+from apps.rules.engine.leaves.binding import result_of
 from apps.rules.engine.windows import new_window
 
 SECOND = 1_000_000
@@ -22,13 +23,16 @@ class Watched:
         self.price = quotes[-1][1]
 
     def verdict(self, *, firing=False):
-        return self.bound.test(self.price, self.windows, firing)
+        """Return True or False, or None where it is UNKNOWN."""
+        return result_of(self.bound.test(self.price, self.windows, firing))
 
     def explain(self):
         return self.bound.explain(self.price, self.windows, False)
 
     def why_unknown(self):
-        return self.bound.why_unknown(self.price, self.windows, False)
+        """Return why it is UNKNOWN, or None where it is not."""
+        found = self.bound.test(self.price, self.windows, False)
+        return None if isinstance(found, bool) else found
 
 
 def verdict(condition, quotes, *, firing=False):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from apps.rules.engine.codes import Unknown
 from apps.rules.engine.engine import FORMAT, Engine
 from apps.rules.engine.entries import HistoryEntry, QuotesEntry, RuleChange, RulesEntry
 from apps.rules.engine.leaves.binding import Bound, Leaf
@@ -25,9 +26,9 @@ class Spoken(Leaf):
 
     def bind(self, places):
         def test(price, windows, firing):
-            return {NO: False, YES: True, UNKNOWN: None}[price]
+            return {NO: False, YES: True, UNKNOWN: Unknown.NO_PRICE}[price]
 
-        return Bound(test, lambda *seen: {"result": test(*seen)}, lambda *seen: "not said")
+        return Bound(test, lambda *seen: {"result": test(*seen)})
 
 
 def why_of(step):
@@ -145,7 +146,7 @@ def test_unknown_never_fires_and_never_resolves_and_can_be_seen():
 
     assert made == [("inactive", "firing", 2, "became_true", False)]
     moments = [START + 2] * 3
-    assert feed.instance() == ["firing", *moments, False, "became_true", "", "not said", START + 1]
+    assert feed.instance() == ["firing", *moments, False, "became_true", "", "no_price", START + 1]
     assert feed.quotes((4, UNKNOWN), (5, NO)) == [("firing", "inactive", 5, "recovered", False)]
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from apps.rules.engine.conditions import read_condition
+from apps.rules.engine.leaves.binding import result_of
 from apps.rules.engine.windows import new_window
 from tests.rules import logs, oracle_conditions
 from tests.rules.comparing import units
@@ -29,7 +30,7 @@ def verdicts_of_the_engine(condition, quotes):
     for at, price in quotes:
         for window in windows:
             window.push(at, price)
-        given.append(test(price, windows, False))
+        given.append(result_of(test(price, windows, False)))
     return given
 
 

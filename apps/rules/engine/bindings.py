@@ -41,4 +41,4 @@ def raising(error: Exception) -> Bound:
     def fail(*_: Any) -> NoReturn:
         raise error
 
-    return Bound(fail, fail, fail)
+    return Bound(fail, fail)

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from apps.rules.engine.codes import Unknown
-from apps.rules.engine.leaves.binding import Bound, Windows
+from apps.rules.engine.leaves.binding import Bound, Verdict, Windows, result_of
 from apps.rules.engine.leaves.comparisons import MIN_COVERAGE, Average, Change, ZScore
 from apps.rules.engine.leaves.levels import Band, Crossing, Level, Passage
 from apps.rules.engine.leaves.silences import Stale, Unchanged
@@ -48,26 +48,22 @@ class Combination:
         decides = self.kind == "any"
         kind = self.kind
 
-        def test(price: int, windows: Windows, firing: bool) -> bool | None:
-            verdict: bool | None = not decides
+        def test(price: int, windows: Windows, firing: bool) -> Verdict:
+            verdict: Verdict = not decides
             for member in tests:
                 one = member(price, windows, firing)
                 if one is decides:
                     return decides
-                if one is None:
-                    verdict = None
+                # The first that is unknown stands for all; the evidence has each.
+                if not isinstance(verdict, Unknown):
+                    verdict = one
             return verdict
 
         def explain(price: int, windows: Windows, firing: bool) -> dict[str, Any]:
             seen = [bound.explain(price, windows, firing) for bound in bounds]
-            return {kind: seen, "result": test(price, windows, firing)}
+            return {kind: seen, "result": result_of(test(price, windows, firing))}
 
-        def why_unknown(price: int, windows: Windows, firing: bool) -> Unknown:
-            # The first that is unknown stands for all; the evidence has each.
-            first = next(bound for bound in bounds if bound.test(price, windows, firing) is None)
-            return first.why_unknown(price, windows, firing)
-
-        return Bound(test, explain, why_unknown)
+        return Bound(test, explain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +84,15 @@ class Not:
         """Return the test for assets whose windows stand at `places`."""
         bound = self.member.bind(places)
 
-        def test(price: int, windows: Windows, firing: bool) -> bool | None:
+        def test(price: int, windows: Windows, firing: bool) -> Verdict:
             verdict = bound.test(price, windows, firing)
-            return None if verdict is None else not verdict
+            return verdict if isinstance(verdict, Unknown) else not verdict
 
         def explain(price: int, windows: Windows, firing: bool) -> dict[str, Any]:
-            return {"not": bound.explain(price, windows, firing), "result": test(price, windows, firing)}
+            seen = bound.explain(price, windows, firing)
+            return {"not": seen, "result": result_of(test(price, windows, firing))}
 
-        return Bound(test, explain, bound.why_unknown)
+        return Bound(test, explain)
 
 
 Condition = AnyLeaf | Combination | Not
@@ -115,12 +112,6 @@ def leaves_of(condition: Condition) -> Iterator[AnyLeaf]:
 def is_event(condition: Condition) -> bool:
     """Tell whether an event leaf is anywhere in it: then it is true at one quote only."""
     return any(leaf.is_event for leaf in leaves_of(condition))
-
-
-def varies_in_unknown(condition: Condition) -> bool:
-    """Tell whether it may be UNKNOWN for one reason after another."""
-    first, *others = leaves_of(condition)
-    return bool(others) or isinstance(first, Change | Average | ZScore)
 
 
 def is_clocked(condition: Condition) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from apps.market import calendars
 from apps.market.domain import Switch
 from apps.rules.engine.bindings import Bindings, raising
-from apps.rules.engine.codes import DETAIL_LONGEST, Reason
+from apps.rules.engine.codes import DETAIL_LONGEST, Reason, Unknown
 from apps.rules.engine.conditions import compares_prices, counts_hours, has_price
 from apps.rules.engine.entries import (
     Entry,
@@ -30,6 +30,7 @@ from apps.rules.engine.instance import (
     InstanceStatus,
     Transition,
 )
+from apps.rules.engine.leaves.binding import Verdict
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.series import History, Past, Series, evidence_of, fill, past_of
 from apps.rules.engine.windows import FOREVER, Newest, Run, WindowKey, looking_back, push_into
@@ -186,19 +187,16 @@ class Engine:
                 self._fail(instance, error, moment, evaluation)
 
     def _step(
-        self, series: Series, instance: Instance, verdict: bool | None, moment: int, evaluation: Evaluation
+        self, series: Series, instance: Instance, verdict: Verdict, moment: int, evaluation: Evaluation
     ) -> None:
         """Take a verdict that may change something, and note what did."""
-        firing, _ = instance.mode
-        unknown = instance.bound.why_unknown(series.price, series.windows, firing) if verdict is None else None
-        if unknown is not None and unknown == instance.unknown:
-            return
+        unknown = verdict if isinstance(verdict, Unknown) else None
         if unknown != instance.unknown:
             evaluation.touched[instance.rule_id, instance.asset_id] = instance
         if instance.began_at is None:
             instance.began_at = series.at
         evidence = None
-        steps = instance.step(verdict, max(moment, instance.moment))
+        steps = [] if isinstance(verdict, Unknown) else instance.step(verdict, max(moment, instance.moment))
         if steps:
             evidence = evidence_of(instance, series)
         instance.unknown = unknown

@@ -69,8 +69,8 @@ class Instance:
     not suppressed (the cooldown counts from it); firing: an episode lasts, so `recovery` is in force; unknown: why
     the last evaluation was UNKNOWN, or None; reason, detail: of the last transition; began_at: the time of the newest
     quote when the rule was put on the asset, else of the first that came, or None before one; mode: (firing, quiet),
-    where quiet is the verdict that changes nothing; varies: one UNKNOWN may be followed by another one; is_event: it is
-    evaluated at quotes only, and what opens is over at once.
+    where quiet is the verdict that changes nothing; is_event: it is evaluated at quotes only, and what opens is over at
+    once.
     """
 
     __slots__ = (
@@ -90,7 +90,6 @@ class Instance:
         "state",
         "suppressed",
         "unknown",
-        "varies",
         "version_id",
     )
 
@@ -103,12 +102,11 @@ class Instance:
         self.spec = spec
         self.deadline = spec.expires_at if spec and spec.expires_at is not None else FOREVER
         self.is_event = spec is not None and spec.is_event
-        self.varies = spec is not None and spec.varies_in_unknown
         self.state = INACTIVE
         self.since = self.moment = self.opened_at = -FOREVER
         self.suppressed = False
         self.reason = self.detail = ""
-        self.unknown: str | None = Unknown.NOT_EVALUATED
+        self.unknown: Unknown | None = Unknown.NOT_EVALUATED
         self.began_at: int | None = None
         self.settle()
 
@@ -116,7 +114,7 @@ class Instance:
         """Work out, after a change, whether an episode lasts and which verdict would change nothing from here."""
         quiet: Any = _NEVER_QUIET
         if self.unknown is not None:
-            quiet = _NEVER_QUIET if self.varies or self.unknown == Unknown.NOT_EVALUATED else None
+            quiet = self.unknown
         elif self.state == INACTIVE:
             quiet = False
         elif self.state == FIRING:
@@ -128,15 +126,13 @@ class Instance:
         """It is still evaluated."""
         return self.state not in (ENDED, ERROR, PAUSED)
 
-    def step(self, verdict: bool | None, moment: int) -> list[tuple[str, str, str, bool]]:
+    def step(self, verdict: bool, moment: int) -> list[tuple[str, str, str, bool]]:
         """Take one evaluation and return the transitions made: (from, to, reason, suppressed).
 
-        `moment` is at or after that of the last transition. UNKNOWN keeps the state.
+        `moment` is at or after that of the last transition. UNKNOWN keeps the state, and is no step.
         """
         spec = self.spec
         assert spec is not None
-        if verdict is None:
-            return []
         made: list[tuple[str, str, str, bool]] = []
         if self.state == INACTIVE and verdict:
             if spec.pending:
@@ -210,7 +206,8 @@ class Instance:
     def load(self, state: list[Any]) -> None:
         """Become what was dumped."""
         self.state, self.since, self.moment, self.opened_at, self.suppressed, *why = state
-        self.reason, self.detail, self.unknown, self.began_at = why
+        self.reason, self.detail, unknown, self.began_at = why
+        self.unknown = None if unknown is None else Unknown(unknown)
         self.settle()
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from apps.notation import write_duration
-from apps.rules.engine.conditions import Condition, is_clocked, is_event, read_condition, varies_in_unknown
+from apps.rules.engine.conditions import Condition, is_clocked, is_event, read_condition
 from apps.rules.engine.windows import WindowKey
 from apps.rules.engine.written import RuleInvalid, read_duration, refuse_unknown_keys, write_moment
 
@@ -103,11 +103,6 @@ class RuleSpec:
     def is_clocked(self) -> bool:
         """Tell whether its condition changes with the clock too, not with quotes only."""
         return is_clocked(self.condition)
-
-    @cached_property
-    def varies_in_unknown(self) -> bool:
-        """Tell whether its condition may be UNKNOWN for one reason after another."""
-        return varies_in_unknown(self.condition)
 
     def document(self) -> dict[str, Any]:
         """Return the written form, whole and always the same for the same meaning."""

@@ -1,6 +1,6 @@
 """The base of a condition's leaves: each is bound to the places of its windows, and then tested.
 
-A leaf answers True, False or None (UNKNOWN). The kinds, and what each means, are in docs/rules.md.
+A leaf answers True, False or why it is UNKNOWN. The kinds, and what each means, are in docs/rules.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,24 +14,23 @@ from apps.rules.engine.windows import Window, WindowKey
 LEVEL_LOWEST = -PRICE_HIGHEST
 LEVEL_HIGHEST = PRICE_HIGHEST
 NEWEST: WindowKey = ("newest", 0)
-# (price, the asset's windows, firing) -> True, False or None. Called once for each evaluated quote and shared by all
-# assets, so it is a closure over plain numbers and the place of its window.
+# What a test gives: True, False, or why it can be evaluated neither way.
+Verdict = bool | Unknown
+# (price, the asset's windows, firing) -> verdict. Called once for each evaluated quote and shared by all assets, so it
+# is a closure over plain numbers and the place of its window.
 Windows = Sequence[Window]
-Test = Callable[[int, Any, bool], bool | None]
-WhyUnknown = Callable[[int, Windows, bool], Unknown]
+Test = Callable[[int, Any, bool], Verdict]
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
     """A condition bound to the place of its window among an asset's windows.
 
-    explain gives the operands and the result of each leaf as plain data, why_unknown says what is wanting; both take
-    what test takes.
+    explain gives the operands and the result of each leaf as plain data, and takes what test takes.
     """
 
     test: Test
     explain: Callable[[int, Windows, bool], dict[str, Any]]
-    why_unknown: WhyUnknown
 
 
 class Leaf:
@@ -49,10 +48,13 @@ class Leaf:
     compares_prices: ClassVar[bool] = False
 
 
-def bind(test: Test, operands: Callable[[int, Windows], dict[str, Any]], why_unknown: Unknown | WhyUnknown) -> Bound:
+def bind(test: Test, operands: Callable[[int, Windows], dict[str, Any]]) -> Bound:
     def explain(price: int, windows: Windows, firing: bool) -> dict[str, Any]:
-        return operands(price, windows) | {"result": test(price, windows, firing)}
+        return operands(price, windows) | {"result": result_of(test(price, windows, firing))}
 
-    if isinstance(why_unknown, Unknown):
-        return Bound(test, explain, lambda price, windows, firing: why_unknown)
-    return Bound(test, explain, why_unknown)
+    return Bound(test, explain)
+
+
+def result_of(verdict: Verdict) -> bool | None:
+    """Return what evidence says of a verdict: None where it is UNKNOWN."""
+    return None if isinstance(verdict, Unknown) else verdict

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 from apps.market.domain import UNITS_PER_ONE
 from apps.notation import WIDE, write_duration, write_number
 from apps.rules.engine.codes import Unknown
-from apps.rules.engine.leaves.binding import LEVEL_HIGHEST, Bound, Leaf, Test, Windows, bind
+from apps.rules.engine.leaves.binding import LEVEL_HIGHEST, Bound, Leaf, Test, Verdict, Windows, bind, result_of
 from apps.rules.engine.windows import FOREVER, Extreme, Newest, Path, Run, Spread, Window, WindowKey, edge_of
 from apps.rules.engine.written import (
     WINDOW_SHORTEST,
@@ -97,22 +97,26 @@ class Change(Leaf):
         rises = sign == 1
 
         # Of the newest quote the window has its price · factor.
-        def from_extreme(price: int, windows: Windows, firing: bool) -> bool | None:
+        def from_extreme(price: int, windows: Windows, firing: bool) -> Verdict:
             window: Extreme = windows[place]  # type: ignore[assignment]
             ref, price = window.best, window.price
             if ref == price:
                 # The newest quote is the extreme itself; UNKNOWN where there is no other, else a change of 0.
-                return False if window.sees_more and ref > 0 else None
+                if not window.sees_more:
+                    return Unknown.NO_REFERENCE_PRICE
+                return False if ref > 0 else Unknown.PRICE_NOT_POSITIVE
             if ref <= 0:
-                return None
+                return Unknown.PRICE_NOT_POSITIVE
             left, right = price * scale, (relaxed if firing else wanted) * ref
             return left >= right if rises else left <= right
 
-        def from_start(price: int, windows: Windows, firing: bool) -> bool | None:
+        def from_start(price: int, windows: Windows, firing: bool) -> Verdict:
             window: Path = windows[place]  # type: ignore[assignment]
             known = window.in_force()
-            if known is None or known[1] <= 0:
-                return None
+            if known is None:
+                return Unknown.NO_PRICE_AT_WINDOW_START
+            if known[1] <= 0:
+                return Unknown.PRICE_NOT_POSITIVE
             left, right = window.price * scale, (relaxed if firing else wanted) * known[1]
             return left >= right if rises else left <= right
 
@@ -133,13 +137,7 @@ class Change(Leaf):
                     seen["change_percent"] = write_percent(Fraction(window.price, ref) - 1)
             return seen
 
-        is_extreme = self.ref == "window_extreme"
-        no_reference = Unknown.NO_REFERENCE_PRICE if is_extreme else Unknown.NO_PRICE_AT_WINDOW_START
-
-        def why_unknown(price: int, windows: Windows, firing: bool) -> Unknown:
-            return no_reference if reference(windows[place]) is None else Unknown.PRICE_NOT_POSITIVE
-
-        bound = bind(from_extreme if is_extreme else from_start, operands, why_unknown)
+        bound = bind(from_extreme if self.ref == "window_extreme" else from_start, operands)
         if self.min_coverage is None:
             return bound
         return _known_to_be_false(bound, places["path", self.window], to_units(self.min_coverage))
@@ -196,14 +194,10 @@ class Average(Leaf):
         def operands(price: int, windows: Windows) -> dict[str, Any]:
             return self.document() | _mean_of(price, windows[place], in_percent=self.by is None)
 
-        def why_unknown(price: int, windows: Windows, firing: bool) -> Unknown:
-            is_known = _covers(cast(Path, windows[place]), coverage_wanted)
-            return Unknown.PRICE_NOT_POSITIVE if is_known else Unknown.NOT_ENOUGH_HISTORY
-
         test = (
             self._by_amount(place, coverage_wanted) if self.by is not None else self._by_percent(place, coverage_wanted)
         )
-        return bind(test, operands, why_unknown)
+        return bind(test, operands)
 
     def _distance(self) -> Decimal:
         distance = self.percent if self.by is None else self.by
@@ -218,11 +212,13 @@ class Average(Leaf):
         recovery = percent if self.recovery is None else self.recovery
         scale, wanted, relaxed = _factors(sign * percent, sign * recovery)
 
-        def test(price: int, windows: Windows, firing: bool) -> bool | None:
+        def test(price: int, windows: Windows, firing: bool) -> Verdict:
             path: Path = windows[place]  # type: ignore[assignment]
             duration = path.duration
-            if not _covers(path, coverage_wanted) or path.total <= 0:
-                return None
+            if not _covers(path, coverage_wanted):
+                return Unknown.NOT_ENOUGH_HISTORY
+            if path.total <= 0:
+                return Unknown.PRICE_NOT_POSITIVE
             left = path.price * duration * scale
             right = (relaxed if firing else wanted) * path.total
             return left > right if above else left < right
@@ -236,10 +232,10 @@ class Average(Leaf):
         wanted = sign * to_units(self._distance())
         relaxed = wanted if self.recovery is None else sign * to_units(self.recovery)
 
-        def test(price: int, windows: Windows, firing: bool) -> bool | None:
+        def test(price: int, windows: Windows, firing: bool) -> Verdict:
             path: Path = windows[place]  # type: ignore[assignment]
             if not _covers(path, coverage_wanted):
-                return None
+                return Unknown.NOT_ENOUGH_HISTORY
             left = (price - (relaxed if firing else wanted)) * path.duration
             # An amount is in the terms of the newest price.
             total = _as_given(path.total, price, path)
@@ -284,15 +280,15 @@ class ZScore(Leaf):
         coverage_wanted = to_units(self.min_coverage)
         n_squared, scale = (Fraction(self.n) ** 2).as_integer_ratio()
 
-        def test(price: int, windows: Windows, firing: bool) -> bool | None:
+        def test(price: int, windows: Windows, firing: bool) -> Verdict:
             spread: Spread = windows[place]  # type: ignore[assignment]
             if not _covers(spread, coverage_wanted):
-                return None
+                return Unknown.NOT_ENOUGH_HISTORY
             # Mean and variance are S/D and (Q·D − S²)/D², so the D² on both sides drops out.
             duration, total = spread.duration, spread.total
             variance = spread.squares * duration - total * total
             if not variance:
-                return None
+                return Unknown.ZERO_VARIANCE
             return bool((spread.price * duration - total) ** 2 * scale >= n_squared * variance)
 
         def operands(price: int, windows: Windows) -> dict[str, Any]:
@@ -306,29 +302,24 @@ class ZScore(Leaf):
                 seen["deviations"] = write_number(next((one for one in cut if one), Decimal(0)))
             return seen
 
-        def why_unknown(price: int, windows: Windows, firing: bool) -> Unknown:
-            is_known = _covers(cast(Spread, windows[place]), coverage_wanted)
-            return Unknown.ZERO_VARIANCE if is_known else Unknown.NOT_ENOUGH_HISTORY
-
-        return bind(test, operands, why_unknown)
+        return bind(test, operands)
 
 
 def _known_to_be_false(bound: Bound, place: int, wanted: int) -> Bound:
     """Return the test with UNKNOWN for false where too little of the window is known; place: of its path."""
 
-    def test(price: int, windows: Windows, firing: bool) -> bool | None:
+    def test(price: int, windows: Windows, firing: bool) -> Verdict:
         verdict = bound.test(price, windows, firing)
-        return None if verdict is False and not _covers(cast(Path, windows[place]), wanted) else verdict
+        if verdict is False and not _covers(cast(Path, windows[place]), wanted):
+            return Unknown.NOT_ENOUGH_HISTORY
+        return verdict
 
     def explain(price: int, windows: Windows, firing: bool) -> dict[str, Any]:
         coverage = _coverage_of(cast(Path, windows[place]))
-        return bound.explain(price, windows, firing) | {"coverage": coverage, "result": test(price, windows, firing)}
+        result = result_of(test(price, windows, firing))
+        return bound.explain(price, windows, firing) | {"coverage": coverage, "result": result}
 
-    def why_unknown(price: int, windows: Windows, firing: bool) -> Unknown:
-        is_seen = bound.test(price, windows, firing) is not None
-        return Unknown.NOT_ENOUGH_HISTORY if is_seen else bound.why_unknown(price, windows, firing)
-
-    return Bound(test, explain, why_unknown)
+    return Bound(test, explain)
 
 
 def _factors(percent: Decimal, recovery: Decimal) -> tuple[int, int, int]:

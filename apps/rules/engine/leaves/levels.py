@@ -7,7 +7,7 @@ from typing import Any, ClassVar, cast
 
 from apps.notation import write_number
 from apps.rules.engine.codes import Unknown
-from apps.rules.engine.leaves.binding import LEVEL_HIGHEST, LEVEL_LOWEST, NEWEST, Bound, Leaf, Windows, bind
+from apps.rules.engine.leaves.binding import LEVEL_HIGHEST, LEVEL_LOWEST, NEWEST, Bound, Leaf, Verdict, Windows, bind
 from apps.rules.engine.windows import Newest, WindowKey
 from apps.rules.engine.written import (
     RuleInvalid,
@@ -58,14 +58,14 @@ class Level(Leaf):
         level = to_units(self.level)
         relaxed = to_units(self.recovery) if self.recovery is not None else level
 
-        def is_above(price: int, windows: Windows, firing: bool) -> bool | None:
+        def is_above(price: int, windows: Windows, firing: bool) -> Verdict:
             return price > (relaxed if firing else level)
 
-        def is_below(price: int, windows: Windows, firing: bool) -> bool | None:
+        def is_below(price: int, windows: Windows, firing: bool) -> Verdict:
             return price < (relaxed if firing else level)
 
         test = is_above if self.kind == "above" else is_below
-        return bind(test, lambda price, windows: self.document(), Unknown.NO_PRICE)
+        return bind(test, lambda price, windows: self.document())
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +96,14 @@ class Band(Leaf):
         """Return the test; it needs no window."""
         low, high = to_units(self.low), to_units(self.high)
 
-        def is_inside(price: int, windows: Windows, firing: bool) -> bool | None:
+        def is_inside(price: int, windows: Windows, firing: bool) -> Verdict:
             return low <= price <= high
 
-        def is_outside(price: int, windows: Windows, firing: bool) -> bool | None:
+        def is_outside(price: int, windows: Windows, firing: bool) -> Verdict:
             return not low <= price <= high
 
         test = is_inside if self.kind == "inside" else is_outside
-        return bind(test, lambda price, windows: self.document(), Unknown.NO_PRICE)
+        return bind(test, lambda price, windows: self.document())
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,15 +180,15 @@ class Passage(Leaf):
 
 
 def _bound_to_previous(holds: Callable[[int, int], bool], place: int, document: Mapping[str, Any]) -> Bound:
-    def test(price: int, windows: Windows, firing: bool) -> bool | None:
+    def test(price: int, windows: Windows, firing: bool) -> Verdict:
         newest: Newest = windows[place]  # type: ignore[assignment]
-        return None if newest.before is None else holds(newest.before, price)
+        return Unknown.NO_PREVIOUS_PRICE if newest.before is None else holds(newest.before, price)
 
     def operands(price: int, windows: Windows) -> dict[str, Any]:
         before = cast(Newest, windows[place]).before
         return dict(document) | ({} if before is None else {"before": from_units(before)})
 
-    return bind(test, operands, Unknown.NO_PREVIOUS_PRICE)
+    return bind(test, operands)
 
 
 def _read_band(data: Mapping[str, Any], path: str) -> tuple[Decimal, Decimal]:

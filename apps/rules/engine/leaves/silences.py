@@ -6,7 +6,7 @@ from typing import Any, ClassVar, cast
 
 from apps.notation import SECOND, write_duration
 from apps.rules.engine.codes import Unknown
-from apps.rules.engine.leaves.binding import NEWEST, Bound, Leaf, Windows, bind
+from apps.rules.engine.leaves.binding import NEWEST, Bound, Leaf, Verdict, Windows, bind
 from apps.rules.engine.windows import Newest, Run, WindowKey
 from apps.rules.engine.written import (
     read_duration,
@@ -45,7 +45,7 @@ class Stale(Leaf):
         place = places[NEWEST]
         after = self.after
 
-        def test(price: int, windows: Windows, firing: bool) -> bool | None:
+        def test(price: int, windows: Windows, firing: bool) -> Verdict:
             newest: Newest = windows[place]  # type: ignore[assignment]
             return newest.quiet_for >= after
 
@@ -56,7 +56,7 @@ class Stale(Leaf):
                 seen |= {"calendar": newest.calendar, "open_seconds": newest.quiet_for // SECOND}
             return seen
 
-        return bind(test, operands, Unknown.NO_PRICE)
+        return bind(test, operands)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +88,15 @@ class Unchanged(Leaf):
         place = places["run", self.after]
         after = self.after
 
-        def test(price: int, windows: Windows, firing: bool) -> bool | None:
+        def test(price: int, windows: Windows, firing: bool) -> Verdict:
             run: Run = windows[place]  # type: ignore[assignment]
             if run.length >= after:
                 return True
-            return False if run.is_whole else None
+            return False if run.is_whole else Unknown.NOT_ENOUGH_HISTORY
 
         def operands(price: int, windows: Windows) -> dict[str, Any]:
             run = cast(Run, windows[place])
             seen = self.document() | {"unchanged_since": write_moment(run.since)}
             return seen if run.hours is None else seen | {"trading_seconds": run.length // SECOND}
 
-        return bind(test, operands, Unknown.NOT_ENOUGH_HISTORY)
+        return bind(test, operands)
