@@ -13,7 +13,7 @@ from apps.rules.engine.conditions import AnyLeaf, Condition, leaves_of
 from apps.rules.engine.leaves.comparisons import Average, Change, ZScore
 from apps.rules.engine.leaves.levels import Crossing, Passage
 from apps.rules.engine.leaves.silences import Stale, Unchanged
-from apps.rules.engine.windows import grid_of
+from apps.rules.engine.pure import grid_of
 from apps.wording import format_duration, format_number, format_span, format_time
 
 _UNITS = (("day", 86_400 * SECOND), ("hour", 3_600 * SECOND), ("minute", 60 * SECOND), ("second", SECOND))

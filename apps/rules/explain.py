@@ -26,8 +26,8 @@ from apps.rules.engine.instance import (
 from apps.rules.engine.leaves.comparisons import Average, Change, ZScore
 from apps.rules.engine.leaves.levels import Crossing, Passage
 from apps.rules.engine.leaves.silences import Stale, Unchanged
+from apps.rules.engine.pure import FOREVER
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import FOREVER
 from apps.wording import count_and_unit, format_number, format_percent, format_prices, format_time
 
 _GROUPS = {"all": "all of these", "any": "at least one of these"}

@@ -23,8 +23,8 @@ from apps.rules.ahead import history_at, prune_filled_windows, read_ahead
 from apps.rules.domain import checkpoints_kept
 from apps.rules.engine.engine import Engine
 from apps.rules.engine.instance import PAUSED, Evaluation
+from apps.rules.engine.pure import FOREVER
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import FOREVER
 from apps.rules.engine.written import RuleInvalid
 from apps.rules.models import Checkpoint, FilledWindows, Rule, RuleChange, RuleState, RuleVersion, Transition
 from apps.rules.states import State, record_states

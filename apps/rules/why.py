@@ -14,8 +14,8 @@ from apps.market.models import Asset, FeedEntry
 from apps.rules import explain, queries
 from apps.rules.engine.codes import Unknown
 from apps.rules.engine.instance import OPEN, InstanceStatus
+from apps.rules.engine.pure import FOREVER
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import FOREVER
 from apps.rules.models import Rule, RuleVersion
 from apps.rules.services import rebuild_engine
 from apps.wording import format_time

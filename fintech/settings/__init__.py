@@ -304,6 +304,9 @@ UNFOLD = {
     "DASHBOARD_CALLBACK": "apps.panel.dashboard.add_dashboard",
 }
 
+# The engine, which knows no settings, reads it again (apps/rules/engine/core.py).
+env.choice("ENGINE", {"auto", "pure"})
+
 # Warnings are lines too.
 logging.captureWarnings(True)
 LOG_LEVEL = env.choice("LOG_LEVEL", {"DEBUG", "INFO", "WARNING", "ERROR"})

@@ -61,6 +61,10 @@ VARIABLES: dict[str, tuple[str | None, str]] = {
         "",
         "smtp://user:password@host:587 or smtp+tls://…; empty: no mail is sent, and pages and channels say so",
     ),
+    "ENGINE": (
+        "auto",
+        "auto, or pure: evaluate quotes in Python alone, also where the engine is compiled; slower, and the same",
+    ),
     "GRAPHQL_REQUESTS_AT_ONCE": (
         "token=4,user=4,address=8",
         "how many requests to /graphql of a token, of a user and from an address are answered at once; 0: any number",

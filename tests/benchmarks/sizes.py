@@ -47,6 +47,7 @@ DELIVERY_BARE_POSTS = size(full=50, small=2)
 # The engine alone.
 ENGINE_RUNS = size(full=3, small=1)
 ENGINE_ASSETS_AND_STEPS = size(full=[(1_000, 200), (10_000, 20)], small=[(2, 20)])
+ENGINE_WARM_UP = size(full=55, small=2)
 ENGINE_BACKTEST_QUOTES = size(full=1_000_000, small=1_000)
 ENGINE_REBUILT_ASSETS = size(full=10_000, small=5)
 

@@ -65,6 +65,7 @@ BAD = [
     ("DJANGO_SECRET_KEY", {"DJANGO_SECRET_KEY": f"development-only-{CANARY}-{KEY}"}),
     ("EMAIL_URL", {"EMAIL_URL": f"ftp://ada:{CANARY}@127.0.0.1"}),
     ("EMAIL_URL", {"EMAIL_URL": f"smtp://ada:{CANARY}@127.0.0.1:none"}),
+    ("ENGINE", {"ENGINE": CANARY}),
     ("LOG_LEVEL", {"LOG_LEVEL": "LOUD"}),
     ("LOG_LEVEL", {"LOG_LEVEL": CANARY}),
     ("MARKET_IS_PUBLIC", {"MARKET_IS_PUBLIC": CANARY}),

@@ -200,7 +200,9 @@ def _written(operands: Mapping[str, Any]) -> dict[str, Any]:
 def mean_of(units: Fraction) -> str:
     """Return a mean in the written form: 15 significant digits, and 18 decimals at most."""
     mean = Fraction(units) / 10**18
-    decimals = next((count for count in range(2, 18) if abs(mean) * 10**count >= 10**14), 18)
+    decimals = next((count for count in range(-30, 18) if abs(mean) * Fraction(10) ** count >= 10**14), 18)
+    if decimals <= 0:
+        return str(round(mean / 10**-decimals) * 10**-decimals)
     digits = f"{abs(round(mean * 10**decimals)):0{decimals + 1}d}"
     sign = "-" if mean < 0 else ""
     return sign + f"{digits[:-decimals]}.{digits[-decimals:]}".rstrip("0").rstrip(".")

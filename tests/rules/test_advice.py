@@ -7,8 +7,8 @@ from apps.rules.advice import Outlook, Stored, outlook_of, warnings_of
 from apps.rules.engine.conditions import leaves_of, read_condition
 from apps.rules.engine.engine import Engine
 from apps.rules.engine.entries import QuotesEntry, RuleChange, RulesEntry
+from apps.rules.engine.pure import grid_of
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import grid_of
 
 START = 1_678_500_000 * SECOND  # 2023-03-11 02:00:00 UTC
 HOUR, DAY = 3_600 * SECOND, 86_400 * SECOND

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from apps.market.domain import Given, PathCandle
 from apps.notation import SECOND
-from apps.rules.engine.windows import COARSE, GRIDS, Extreme, Newest, Spread, filled, grid_of
+from apps.rules.engine.pure import GRIDS, grid_of
+from apps.rules.engine.windows import COARSE, Newest, Spread, filled, new_pure_window, new_window
 from apps.rules.engine.windows import reach_of as reach_of_keys
 
 MINUTE, HOUR, DAY = 60 * SECOND, 3_600 * SECOND, 86_400 * SECOND
@@ -52,7 +53,7 @@ def candles_of(quotes, resolution):
 
 def seen(window):
     """Return everything that a condition may ask of a window."""
-    if isinstance(window, Extreme):
+    if hasattr(window, "sees_more"):
         return window.at, window.price, window.best, window.best_at, window.sees_more
     if isinstance(window, Newest):
         return window.at, window.price
@@ -64,7 +65,7 @@ def test_a_candle_leaves_a_window_as_its_quotes_do_by_hand():
     day = 19_000 * DAY
     quotes = [(day, 3), (day + 1, 9), (day + 30 * SECOND, 1), (day + 59 * SECOND, 4)]
     later = day + HOUR
-    known, rebuilt = Extreme(HOUR, lowest=True), Extreme(HOUR, lowest=True)
+    known, rebuilt = new_window(("lowest", HOUR)), new_pure_window(("lowest", HOUR))
     for quote in quotes:
         known.push(*quote)
     rebuilt.take(candle_of(quotes, MINUTE))
@@ -108,7 +109,7 @@ def test_what_a_window_sees_is_the_same_from_quotes_and_from_candles(stream, spl
         assert seen(rebuilt) == seen(known)
         if name == "newest":
             assert rebuilt.before == known.before
-    again = type(known)(width, lowest=name == "lowest") if isinstance(known, Extreme) else None
+    again = type(known)(width, lowest=name == "lowest") if hasattr(known, "sees_more") else None
     if again is not None:
         again.load(rebuilt.dump())
         assert seen(again) == seen(known)

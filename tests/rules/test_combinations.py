@@ -9,6 +9,8 @@ from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.written import RuleInvalid
 from tests.panel.watched import ONE, SECOND, START, Watched, verdict
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 ABOVE = {"kind": "above", "level": "5"}
 CROSSES = {"kind": "crosses_up", "level": "5"}
 STALE_BESIDE_EVENT = (

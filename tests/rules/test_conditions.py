@@ -15,6 +15,8 @@ from apps.rules.engine.written import RuleInvalid, from_units, mean_from_units, 
 from tests.panel.watched import ONE, SECOND, Watched, verdict
 from tests.rules import logs
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 MINUTE = 60 * SECOND
 DAY = 86_400 * SECOND
 

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.rules.engine import entries
 from tests.rules import comparing, logs, oracle
 from tests.rules.comparing import Engine
+
+pytestmark = pytest.mark.usefixtures("each_engine")
 
 MANY = settings.default.max_examples
 

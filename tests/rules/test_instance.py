@@ -12,6 +12,8 @@ from apps.rules.engine.leaves.binding import Bound, Leaf
 from apps.rules.engine.rule import Assets, RuleSpec
 from apps.rules.engine.written import RuleInvalid
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 SECOND = 1_000_000
 START = 1_678_500_000 * SECOND
 NO, YES, UNKNOWN, BROKEN = 1_000, 2_000, 3_000, 4_000  # prices, and what Spoken says of them

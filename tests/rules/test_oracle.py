@@ -8,6 +8,8 @@ from apps.rules.engine.windows import new_window
 from tests.rules import logs, oracle_conditions
 from tests.rules.comparing import units
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 SECOND = 1_000_000
 START = logs.START
 UNKNOWN = {"kind": "rises", "percent": 1, "window": "60s"}  # At a first quote.

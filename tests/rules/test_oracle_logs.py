@@ -8,6 +8,8 @@ from apps.rules.engine.engine import Engine
 from tests.rules import comparing, logs, oracle
 from tests.rules.comparing import units
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 SECOND = 1_000_000
 START = logs.START
 UP = {"kind": "crosses_up", "level": 100}
@@ -21,7 +23,7 @@ class Log:
         self.as_of = START
 
     def _next(self, seconds):
-        self.as_of = max(self.as_of, START + seconds * SECOND)
+        self.as_of = max(self.as_of, START + int(seconds * SECOND))
         return len(self.entries) + 1, self.as_of
 
     def rule(self, condition, seconds=0, *, version=1, **others):
@@ -30,7 +32,7 @@ class Log:
         return self
 
     def quotes(self, *quotes):
-        rows = tuple((1, START + seconds * SECOND, units(price)) for seconds, price in quotes)
+        rows = tuple((1, START + int(seconds * SECOND), units(price)) for seconds, price in quotes)
         self.entries.append(oracle.QuotesEntry(*self._next(max(seconds for seconds, _ in quotes)), rows))
         return self
 
@@ -39,7 +41,7 @@ class Log:
         return self
 
     def history(self, *quotes):
-        rows = tuple((1, START + seconds * SECOND, units(price)) for seconds, price in quotes)
+        rows = tuple((1, START + int(seconds * SECOND), units(price)) for seconds, price in quotes)
         self.entries.append(oracle.HistoryEntry(*self._next(0), rows))
         return self
 
@@ -56,7 +58,7 @@ class Log:
 
     def correction(self, *quotes, removed=()):
         gone = tuple((1, START + seconds * SECOND) for seconds in removed)
-        rows = tuple((1, START + seconds * SECOND, units(price)) for seconds, price in quotes)
+        rows = tuple((1, START + int(seconds * SECOND), units(price)) for seconds, price in quotes)
         self.entries.append(oracle.CorrectionEntry(*self._next(0), gone, rows))
         return self
 

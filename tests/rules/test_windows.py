@@ -1,10 +1,15 @@
 """Rolling aggregates against the same thing worked out from the whole list, at every quote."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.market.domain import Given, PathCandle
-from apps.rules.engine.windows import Extreme, Path, Run, edge_of, filled, grid_of
+from apps.rules.engine import core
+from apps.rules.engine.pure import grid_of
+from apps.rules.engine.windows import Run, edge_of, filled
+
+pytestmark = pytest.mark.usefixtures("each_engine")
 
 SECOND = 1_000_000
 # The last but one is no whole number of its grid's steps.
@@ -36,7 +41,7 @@ def seen(quotes, width):
 @given(streams, st.sampled_from(WIDTHS), st.booleans())
 def test_an_extreme_is_the_last_quoted_of_the_most_extreme_prices_seen(stream, width, lowest):
     quotes = timed(stream)
-    aggregate = Extreme(width, lowest=lowest)
+    aggregate = core.Extreme(width, lowest=lowest)
     for count, (at, price) in enumerate(quotes, start=1):
         aggregate.push(at, price)
         window, _ = seen(quotes[:count], width)
@@ -49,7 +54,7 @@ def test_an_extreme_is_the_last_quoted_of_the_most_extreme_prices_seen(stream, w
 @given(streams, st.sampled_from(WIDTHS))
 def test_a_path_knows_the_price_in_force_at_its_edge_and_the_sum_since(stream, width):
     quotes = timed(stream)
-    path = Path(width)
+    path = core.Path(width)
     for count, (at, price) in enumerate(quotes, start=1):
         path.push(at, price)
         window, edge = seen(quotes[:count], width)
@@ -72,14 +77,14 @@ def test_the_grid_is_the_largest_that_is_at_most_a_sixtieth_of_the_width():
 
 
 def test_quotes_of_one_grid_cell_share_an_entry_however_many_they_are():
-    lowest, path = Extreme(300 * SECOND, lowest=True), Path(300 * SECOND)
+    lowest, path = core.Extreme(300 * SECOND, lowest=True), core.Path(300 * SECOND)
 
     for place in range(20_000):
         lowest.push(place * SECOND // 20, 10**12 + place)
         path.push(place * SECOND // 20, 10**12 + place)
 
-    assert len(lowest.queue) <= 61
-    assert len(path.queue) <= 61
+    assert len(lowest.dump()[-1]) <= 61
+    assert len(path.dump()[-1]) <= 61
 
 
 def minute(number, *, low, high, close=None):

@@ -10,6 +10,7 @@ from apps.health.models import Check
 from apps.market.models import Feed, FeedEntry, FeedHead
 from apps.notify.models import Channel
 from apps.notify.services import create_channel
+from apps.rules.engine.core import IS_COMPILED
 from apps.site import probes
 from tests.builders import START, append_quotes, check_all, make_feed, make_owner
 
@@ -27,10 +28,17 @@ def test_healthz_answers_without_the_database(client):
 
 @pytest.mark.django_db
 def test_readyz_asks_for_the_migrations_once_and_then_for_the_database_alone(client, django_assert_num_queries):
-    assert client.get("/readyz").text == "ok"
+    assert client.get("/readyz").status_code == 200
     with django_assert_num_queries(1):
         answer = client.get("/readyz")
-    assert (answer.status_code, answer.text) == (200, "ok")
+    assert (answer.status_code, answer.text) == (200, f"ok, engine {'compiled' if IS_COMPILED else 'pure'}")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("is_compiled", "name"), [(True, "compiled"), (False, "pure")])
+def test_readyz_names_the_engine(client, monkeypatch, is_compiled, name):
+    monkeypatch.setattr(probes, "IS_COMPILED", is_compiled)
+    assert client.get("/readyz").text == f"ok, engine {name}"
 
 
 @pytest.mark.django_db

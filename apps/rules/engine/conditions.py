@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+from apps.rules.engine import core
 from apps.rules.engine.codes import Unknown
 from apps.rules.engine.leaves.binding import Bound, Verdict, Windows, result_of
 from apps.rules.engine.leaves.comparisons import MIN_COVERAGE, Average, Change, ZScore
@@ -63,7 +64,7 @@ class Combination:
             seen = [bound.explain(price, windows, firing) for bound in bounds]
             return {kind: seen, "result": result_of(test(price, windows, firing))}
 
-        return Bound(test, explain)
+        return Bound(core.compile_test(kind, test, 0, (), tests), explain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Not:
             seen = bound.explain(price, windows, firing)
             return {"not": seen, "result": result_of(test(price, windows, firing))}
 
-        return Bound(test, explain)
+        return Bound(core.compile_test("not", test, 0, (), (bound.test,)), explain)
 
 
 Condition = AnyLeaf | Combination | Not

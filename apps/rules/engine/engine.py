@@ -7,6 +7,7 @@ from typing import Any
 
 from apps.market import calendars
 from apps.market.domain import Switch
+from apps.rules.engine import core
 from apps.rules.engine.bindings import Bindings, raising
 from apps.rules.engine.codes import DETAIL_LONGEST, Reason, Unknown
 from apps.rules.engine.conditions import compares_prices, counts_hours, has_price
@@ -31,9 +32,10 @@ from apps.rules.engine.instance import (
     Transition,
 )
 from apps.rules.engine.leaves.binding import Verdict
+from apps.rules.engine.pure import FOREVER
 from apps.rules.engine.rule import RuleSpec
 from apps.rules.engine.series import History, Past, Series, evidence_of, fill, past_of
-from apps.rules.engine.windows import FOREVER, Newest, Run, WindowKey, looking_back, push_into
+from apps.rules.engine.windows import Newest, Run, WindowKey, looking_back, push_into
 from apps.rules.engine.written import RuleInvalid
 
 FORMAT = 7
@@ -120,35 +122,17 @@ class Engine:
                 window.forget()
 
     def _evaluate_quotes(self, quotes: Sequence[EvaluatedQuote], evaluation: Evaluation) -> None:
-        series_of = self._series
-        for asset_id, at, price in quotes:
-            series = series_of.get(asset_id)
-            if series is None or at <= series.at:
-                continue
-            series.before_at = series.at
-            series.before_price = series.price
-            series.at = at
-            series.price = price
-            windows = series.windows
-            if series.factor is None:
-                for window in windows:
-                    window.push(at, price)
-            else:
-                push_into(windows, at, price, series.factor)
-            if at >= series.deadline:
-                for instance in series.instances:
-                    self._evaluate_instance(series, instance, at, evaluation)
-                continue
-            # What a step changes here (an instance may end) is for the next quote: this one goes on over what it
-            # began with.
-            instances = series.instances
-            for index, (test, firing, quiet) in enumerate(series.evaluating):
-                try:
-                    verdict = test(price, windows, firing)
-                    if verdict is not quiet:
-                        self._step(series, instances[index], verdict, at, evaluation)
-                except Exception as error:
-                    self._fail(instances[index], error, at, evaluation)
+        def expire(series: Series, at: int) -> None:
+            for instance in series.instances:
+                self._evaluate_instance(series, instance, at, evaluation)
+
+        def step(series: Series, instance: Instance, verdict: Verdict, at: int) -> None:
+            self._step(series, instance, verdict, at, evaluation)
+
+        def fail(series: Series, instance: Instance, error: Exception, at: int) -> None:
+            self._fail(instance, error, at, evaluation)
+
+        core.evaluate_quotes(self._series, quotes, push_into, expire, step, fail)
 
     def _evaluate_clock(self, as_of: int, evaluation: Evaluation) -> None:
         if self._clocked_order is None:
@@ -186,9 +170,7 @@ class Engine:
             except Exception as error:
                 self._fail(instance, error, moment, evaluation)
 
-    def _step(
-        self, series: Series, instance: Instance, verdict: Verdict, moment: int, evaluation: Evaluation
-    ) -> None:
+    def _step(self, series: Series, instance: Instance, verdict: Verdict, moment: int, evaluation: Evaluation) -> None:
         """Take a verdict that may change something, and note what did."""
         unknown = verdict if isinstance(verdict, Unknown) else None
         if unknown != instance.unknown:

@@ -5,8 +5,8 @@ from typing import Any
 
 from apps.rules.engine.codes import Reason, Unknown
 from apps.rules.engine.leaves.binding import Bound
+from apps.rules.engine.pure import FOREVER
 from apps.rules.engine.rule import RuleSpec
-from apps.rules.engine.windows import FOREVER
 
 INACTIVE, PENDING, FIRING, RECOVERING, ENDED, ERROR = "inactive", "pending", "firing", "recovering", "ended", "error"
 PAUSED = "paused"

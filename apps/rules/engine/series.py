@@ -4,10 +4,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from apps.market.domain import ONE, Factor, PathCandle, PathItem, Switch, epoch_microseconds
+from apps.market.domain import ONE, PathCandle, PathItem, Switch, epoch_microseconds
+from apps.rules.engine import core
 from apps.rules.engine.instance import Instance
 from apps.rules.engine.leaves.binding import Test
-from apps.rules.engine.windows import FOREVER, Newest, Window, WindowKey, filled, new_window
+from apps.rules.engine.pure import FOREVER
+from apps.rules.engine.windows import Newest, Window, WindowKey, filled, new_window
 from apps.rules.engine.written import from_units, write_factor, write_moment
 
 # Takes asset id -> the windows to be filled. Returns asset id -> (at, price), oldest first: what is stored at this
@@ -21,7 +23,7 @@ History = Callable[[Mapping[int, Collection[WindowKey]]], Mapping[int, "Iterable
 Evaluating = tuple[Test, bool, Any]
 
 
-class Series:
+class Series(core.Track):
     """One watched asset: its newest two quotes, its windows, its live instances in order of rule.
 
     keys, windows: what is seen of the past, in one order; evaluating: (test, firing, quiet) of each instance, in their
@@ -29,33 +31,23 @@ class Series:
     multiply its prices by, or None for 1; calendar: by which its silence is measured, or "".
     """
 
-    __slots__ = (
-        "asset_id",
-        "at",
-        "before_at",
-        "before_price",
-        "calendar",
-        "deadline",
-        "evaluating",
-        "factor",
-        "instances",
-        "keys",
-        "price",
-        "switch",
-        "windows",
-    )
+    __slots__ = ("asset_id", "calendar", "keys", "switch")
+
+    windows: tuple[Window, ...]
+    instances: tuple[Instance, ...]
+    evaluating: list[Evaluating]
 
     def __init__(self, asset_id: int) -> None:
         self.asset_id = asset_id
         self.at = self.before_at = -FOREVER
         self.price = self.before_price = 0
         self.keys: tuple[WindowKey, ...] = ()
-        self.windows: tuple[Window, ...] = ()
-        self.instances: tuple[Instance, ...] = ()
-        self.evaluating: list[Evaluating] = []
+        self.windows = ()
+        self.instances = ()
+        self.evaluating = []
         self.deadline = FOREVER
         self.switch: Switch | None = None
-        self.factor: Factor | None = None
+        self.factor = None
         self.calendar = ""
 
     @property

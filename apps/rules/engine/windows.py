@@ -1,11 +1,6 @@
 """What a rule sees of the past: rolling aggregates over a piecewise constant price path, exact and bounded.
 
-A window [e, t] of width W ends at the quote being evaluated; e = floor(t − W, grid). It sees the price in force at e
-and every quote after it. `push` takes each evaluated quote once, in order of time, in amortised constant time. What
-leaves a window leaves it at a grid point, so quotes that leave together share one entry: at most W / grid + 2 of them.
-
-A quote touches few objects: with thousands of assets the time goes into fetching memory, not into arithmetic. So what
-changes with each quote stands in slots, and the queue is touched only when a grid point has passed.
+The two that most rules have, Extreme and Path, are in pure.py, and so is how each of them takes quotes.
 """
 
 from collections import deque
@@ -14,17 +9,12 @@ from typing import Any
 
 from apps.market.domain import ONE, Factor, PathCandle, PathItem, Switch, scaled
 from apps.notation import SECOND
+from apps.rules.engine import core, pure
+from apps.rules.engine.pure import FOREVER, grid_of
 
-GRIDS = tuple(seconds * SECOND for seconds in (86_400, 21_600, 3_600, 900, 300, 60, 15, 5, 1))
-FOREVER = 1 << 62
 # A window that looks back further than so many steps of one of the grids has that grid, or a coarser one: W / 60 + 1.
 COARSE = 61
 HOLIDAYS_LONGEST = 15 * 86_400 * SECOND
-
-
-def grid_of(width: int) -> int:
-    """Return the grid of a window: the largest that is at most 1/60 of its width; 1 (none) under a minute."""
-    return next((grid for grid in GRIDS if grid * 60 <= width), 1)
 
 
 def edge_of(at: int, width: int, grid: int) -> int:
@@ -33,242 +23,7 @@ def edge_of(at: int, width: int, grid: int) -> int:
     return edge - edge % grid
 
 
-class Extreme:
-    """The lowest or highest price that the window sees.
-
-    at, price: the newest quote; best, best_at: the most extreme price seen, and when it was quoted last;
-    cell: the grid point at which the group of quotes before the newest leaves, with its extreme group, group_at: a
-    quote leaves at the first grid point at or after the next quote, since at that edge the next one is in force;
-    queue: (cell, price, at) of the groups before, each less extreme than the one that leaves before it; due: when the
-    first of them leaves.
-    """
-
-    __slots__ = (
-        "at",
-        "best",
-        "best_at",
-        "cell",
-        "due",
-        "front",
-        "front_at",
-        "grid",
-        "group",
-        "group_at",
-        "lowest",
-        "price",
-        "queue",
-        "width",
-    )
-
-    def __init__(self, width: int, *, lowest: bool) -> None:
-        self.width = width
-        self.grid = grid_of(width)
-        self.lowest = lowest
-        self.at = self.cell = -FOREVER
-        self.price = self.best = self.best_at = self.group = self.group_at = self.front = self.front_at = 0
-        self.due = FOREVER
-        self.queue: deque[tuple[int, int, int]] = deque()
-
-    @property
-    def sees_more(self) -> bool:
-        """The window sees a price besides the newest quote's."""
-        return self.cell != -FOREVER
-
-    def push(self, at: int, price: int) -> None:
-        """Take the next quote; `at` is later than every one before."""
-        if self.at == -FOREVER:
-            self.at, self.price, self.best, self.best_at = at, price, price, at
-            return
-        before = self.price
-        if at > self.cell:
-            self._close(at)
-        elif (before <= self.group) if self.lowest else (before >= self.group):
-            self.group = before
-            self.group_at = self.at
-        if at >= self.due:
-            self._leave(at)
-        self.at = at
-        self.price = price
-        # The latest of equal extremes is the one that is told.
-        best = price
-        best_at = at
-        if self.lowest:
-            if self.group < best:
-                best = self.group
-                best_at = self.group_at
-            if self.due != FOREVER and self.front < best:
-                best = self.front
-                best_at = self.front_at
-        else:
-            if self.group > best:
-                best = self.group
-                best_at = self.group_at
-            if self.due != FOREVER and self.front > best:
-                best = self.front
-                best_at = self.front_at
-        self.best = best
-        self.best_at = best_at
-
-    def take(self, candle: PathCandle) -> None:
-        """Take the quotes of a candle, of which only these can be told."""
-        points = {candle.first_at: candle.open, candle.low_at: candle.low, candle.high_at: candle.high}
-        points[candle.last_at] = candle.close
-        for at in sorted(points):
-            self.push(at, points[at])
-
-    def _close(self, at: int) -> None:
-        """A grid point has passed: queue the group and begin another with the newest quote."""
-        queue = self.queue
-        if self.cell != -FOREVER:
-            group = self.group
-            if self.lowest:
-                while queue and queue[-1][1] >= group:
-                    queue.pop()
-            else:
-                while queue and queue[-1][1] <= group:
-                    queue.pop()
-            queue.append((self.cell, group, self.group_at))
-            self._look_at_front()
-        self.cell = at + -at % self.grid
-        self.group = self.price
-        self.group_at = self.at
-
-    def _leave(self, at: int) -> None:
-        """Drop what the window sees no more."""
-        while self.queue and self.queue[0][0] + self.width <= at:
-            self.queue.popleft()
-        self._look_at_front()
-
-    def _look_at_front(self) -> None:
-        if self.queue:
-            cell, self.front, self.front_at = self.queue[0]
-            self.due = cell + self.width
-        else:
-            self.due = FOREVER
-
-    def dump(self) -> list[Any]:
-        """Return what `load` needs, as plain lists."""
-        return [
-            self.at,
-            self.price,
-            self.best,
-            self.best_at,
-            self.cell,
-            self.group,
-            self.group_at,
-            [list(entry) for entry in self.queue],
-        ]
-
-    def load(self, state: list[Any]) -> None:
-        """Become what was dumped."""
-        self.at, self.price, self.best, self.best_at, self.cell, self.group, self.group_at, queue = state
-        self.queue = deque((cell, price, at) for cell, price, at in queue)
-        self._look_at_front()
-
-
-class Path:
-    """The price in force at e, and the time-weighted sum of the price over [e, t).
-
-    at, price, area: the newest quote and the sum of price · time up to it; cell: the grid point that closes its cell;
-    queue: (cell, at, price, area) of the last quote of each cell before, without those that lie before the front;
-    front_…: the last one at or before e, which is the price in force there; front_cell is -FOREVER while there is none;
-    due: when the first of the queue becomes the front;
-    total, duration: the sum over the part of [e, t) whose price is known, and its length; edge: e.
-    """
-
-    __slots__ = (
-        "area",
-        "at",
-        "cell",
-        "due",
-        "duration",
-        "edge",
-        "front_area",
-        "front_at",
-        "front_cell",
-        "front_price",
-        "grid",
-        "price",
-        "queue",
-        "start",
-        "total",
-        "width",
-    )
-
-    def __init__(self, width: int) -> None:
-        self.width = width
-        self.grid = grid_of(width)
-        self.at = self.start = self.cell = self.front_cell = self.edge = -FOREVER
-        self.price = self.area = self.total = self.duration = 0
-        self.front_at = self.front_price = self.front_area = 0
-        self.due = FOREVER
-        self.queue: deque[tuple[int, int, int, int]] = deque()
-
-    def push(self, at: int, price: int) -> None:
-        """Take the next quote; `at` is later than every one before."""
-        if at > self.cell:
-            self._close(at)
-        if at >= self.due:
-            self._leave(at)
-        area = self.area = self.area + self.price * (at - self.at)
-        self.at = at
-        self.price = price
-        edge = at - self.width
-        edge -= edge % self.grid
-        self.edge = edge
-        if self.front_cell == -FOREVER:
-            self.total = area
-            self.duration = at - self.start
-        else:
-            self.total = area - self.front_area - self.front_price * (edge - self.front_at)
-            self.duration = at - edge
-
-    def take(self, candle: PathCandle) -> None:
-        """Take the quotes of a candle: its first by itself, which may close a cell, then the rest at once."""
-        self.push(candle.first_at, candle.open)
-        if candle.last_at > candle.first_at:
-            self.push(candle.last_at, candle.close)
-            # The first price was not in force all the time.
-            rest = candle.price_time - candle.open * (candle.last_at - candle.first_at)
-            self.area += rest
-            self.total += rest
-
-    def _close(self, at: int) -> None:
-        """A cell is full: queue its last quote."""
-        if self.start == -FOREVER:
-            self.start = self.at = at
-        else:
-            self.queue.append((self.cell, self.at, self.price, self.area))
-            self.due = self.queue[0][0] + self.width
-        self.cell = at + -at % self.grid
-
-    def _leave(self, at: int) -> None:
-        """Move the front on to the last quote at or before e."""
-        queue = self.queue
-        while queue and queue[0][0] + self.width <= at:
-            self.front_cell, self.front_at, self.front_price, self.front_area = queue.popleft()
-        self.due = queue[0][0] + self.width if queue else FOREVER
-
-    def in_force(self) -> tuple[int, int] | None:
-        """Return (at, price) of the last quote at or before e, or None where none is known."""
-        return (self.front_at, self.front_price) if self.front_cell != -FOREVER else None
-
-    def dump(self) -> list[Any]:
-        """Return what `load` needs, as plain lists."""
-        front = [self.front_cell, self.front_at, self.front_price, self.front_area]
-        now = [self.start, self.at, self.price, self.area, self.cell, self.total, self.duration, self.edge]
-        return [now, front, [list(entry) for entry in self.queue]]
-
-    def load(self, state: list[Any]) -> None:
-        """Become what was dumped."""
-        now, front, queue = state
-        self.start, self.at, self.price, self.area, self.cell, self.total, self.duration, self.edge = now
-        self.front_cell, self.front_at, self.front_price, self.front_area = front
-        self.queue = deque((cell, at, price, area) for cell, at, price, area in queue)
-        self.due = self.queue[0][0] + self.width if self.queue else FOREVER
-
-
-class Spread(Path):
+class Spread(pure.Path):
     """A path that sums the square of the price as well: squares, over the part of [e, t) whose price is known."""
 
     __slots__ = ("area_of_squares", "front_area_of_squares", "queue_of_squares", "squares")
@@ -410,7 +165,7 @@ class Run:
         self.at, self.price, self.since, self.is_whole = state
 
 
-Window = Extreme | Path | Newest | Run
+Window = pure.Extreme | pure.Path | Spread | Newest | Run
 # What a condition needs of its asset's past: (lowest | highest | path | spread | newest | run, width). Equal keys share
 # one window.
 WindowKey = tuple[str, int]
@@ -419,13 +174,21 @@ WindowKey = tuple[str, int]
 def new_window(key: WindowKey) -> Window:
     """Return an empty window for `key`."""
     name, width = key
+    if name == "path":
+        return core.Path(width)
+    return core.Extreme(width, lowest=name == "lowest") if name in ("lowest", "highest") else new_pure_window(key)
+
+
+def new_pure_window(key: WindowKey) -> Window:
+    """Return an empty window for `key` that is Python's: only such take candles."""
+    name, width = key
     if name == "newest":
         return Newest()
     if name == "run":
         return Run()
     if name == "spread":
         return Spread(width)
-    return Path(width) if name == "path" else Extreme(width, lowest=name == "lowest")
+    return pure.Path(width) if name == "path" else pure.Extreme(width, lowest=name == "lowest")
 
 
 def push_into(windows: Iterable[Window], at: int, price: int, factor: Factor) -> None:
@@ -441,7 +204,7 @@ def filled(key: WindowKey, past: Iterable[PathItem]) -> Window:
 
     Of candles that are too coarse for it, it knows the last price: that is in force until the first of the others.
     """
-    window = new_window(key)
+    window = new_pure_window(key)
     hidden: PathCandle | None = None
     factor = ONE
     for one in past:
@@ -460,7 +223,11 @@ def filled(key: WindowKey, past: Iterable[PathItem]) -> Window:
             push_into([window], *one, factor)
     if hidden is not None:
         window.push(hidden.last_at, hidden.close)
-    return window
+    its_own = new_window(key)
+    if type(its_own) is type(window):
+        return window
+    its_own.load(window.dump())
+    return its_own
 
 
 def needs_of(keys: Iterable[WindowKey]) -> tuple[tuple[int, int], ...]:

@@ -9,9 +9,11 @@ from typing import Any, ClassVar, cast
 
 from apps.market.domain import UNITS_PER_ONE
 from apps.notation import WIDE, write_duration, write_number
+from apps.rules.engine import core
 from apps.rules.engine.codes import Unknown
 from apps.rules.engine.leaves.binding import LEVEL_HIGHEST, Bound, Leaf, Test, Verdict, Windows, bind, result_of
-from apps.rules.engine.windows import FOREVER, Extreme, Newest, Path, Run, Spread, Window, WindowKey, edge_of
+from apps.rules.engine.pure import FOREVER, Extreme, Path
+from apps.rules.engine.windows import Newest, Run, Spread, Window, WindowKey, edge_of
 from apps.rules.engine.written import (
     WINDOW_SHORTEST,
     RuleInvalid,
@@ -95,6 +97,7 @@ class Change(Leaf):
         sign = 1 if self.kind == "rises" else -1
         scale, wanted, relaxed = _factors(sign * self.percent, sign * recovery)
         rises = sign == 1
+        from_start_of_window = self.ref == "window_start"
 
         # Of the newest quote the window has its price · factor.
         def from_extreme(price: int, windows: Windows, firing: bool) -> Verdict:
@@ -121,8 +124,8 @@ class Change(Leaf):
             return left >= right if rises else left <= right
 
         def reference(window: Window) -> tuple[int, int] | None:
-            if isinstance(window, Path):
-                return window.in_force()
+            if from_start_of_window:
+                return cast(Path, window).in_force()
             extreme = cast(Extreme, window)
             return (extreme.best_at, extreme.best) if extreme.sees_more else None
 
@@ -137,7 +140,14 @@ class Change(Leaf):
                     seen["change_percent"] = write_percent(Fraction(window.price, ref) - 1)
             return seen
 
-        bound = bind(from_extreme if self.ref == "window_extreme" else from_start, operands)
+        numbers = (scale, wanted, relaxed)
+        if from_start_of_window:
+            unknown = (Unknown.NO_PRICE_AT_WINDOW_START, Unknown.PRICE_NOT_POSITIVE)
+            test = core.compile_test(f"{self.kind}_from_start", from_start, place, numbers, unknown)
+        else:
+            unknown = (Unknown.NO_REFERENCE_PRICE, Unknown.PRICE_NOT_POSITIVE)
+            test = core.compile_test(self.kind, from_extreme, place, numbers, unknown)
+        bound = bind(test, operands)
         if self.min_coverage is None:
             return bound
         return _known_to_be_false(bound, places["path", self.window], to_units(self.min_coverage))
@@ -223,7 +233,8 @@ class Average(Leaf):
             right = (relaxed if firing else wanted) * path.total
             return left > right if above else left < right
 
-        return test
+        unknown = (Unknown.NOT_ENOUGH_HISTORY, Unknown.PRICE_NOT_POSITIVE)
+        return core.compile_test(self.kind, test, place, (scale, wanted, relaxed, coverage_wanted), unknown)
 
     def _by_amount(self, place: int, coverage_wanted: int) -> Test:
         # p > sum/duration + L, in whole numbers: (p - L) · duration > sum.

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any, ClassVar, cast
 
 from apps.notation import write_number
+from apps.rules.engine import core
 from apps.rules.engine.codes import Unknown
 from apps.rules.engine.leaves.binding import LEVEL_HIGHEST, LEVEL_LOWEST, NEWEST, Bound, Leaf, Verdict, Windows, bind
 from apps.rules.engine.windows import Newest, WindowKey
@@ -64,7 +65,7 @@ class Level(Leaf):
         def is_below(price: int, windows: Windows, firing: bool) -> Verdict:
             return price < (relaxed if firing else level)
 
-        test = is_above if self.kind == "above" else is_below
+        test = core.compile_test(self.kind, is_above if self.kind == "above" else is_below, 0, (level, relaxed), ())
         return bind(test, lambda price, windows: self.document())
 
 
@@ -102,7 +103,7 @@ class Band(Leaf):
         def is_outside(price: int, windows: Windows, firing: bool) -> Verdict:
             return not low <= price <= high
 
-        test = is_inside if self.kind == "inside" else is_outside
+        test = core.compile_test(self.kind, is_inside if self.kind == "inside" else is_outside, 0, (low, high), ())
         return bind(test, lambda price, windows: self.document())
 
 

@@ -1,0 +1,235 @@
+"""The compiled engine says what the one of Python says, of all numbers; each goes on where the other has stopped."""
+
+import json
+from functools import partial
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apps.rules.engine import core, pure
+from apps.rules.engine.conditions import Combination, Not, read_condition
+from apps.rules.engine.engine import Engine as PlainEngine
+from apps.rules.engine.entries import QuotesEntry, RuleChange, RulesEntry
+from apps.rules.engine.leaves.binding import Bound, Leaf
+from apps.rules.engine.rule import Assets, RuleSpec
+from apps.rules.engine.windows import new_window
+from tests.rules import comparing, logs
+from tests.rules.comparing import Engine
+from tests.rules.sources import needs_compiled, running
+from tests.rules.test_engine import MANY, specs_of
+
+SECOND, DAY = 1_000_000, 86_400_000_000
+START = 1_678_500_000 * SECOND
+ONE = 10**18
+pytestmark = needs_compiled
+
+# What most prices are, and what 125, 128 and any number of bits hold.
+numbers = st.one_of(
+    st.sampled_from([100, 101, 99, 110, 90]).map(lambda whole: whole * ONE),
+    st.sampled_from([2**edge + beside for edge in (62, 63, 64, 90, 124, 125, 127, 128) for beside in (-1, 0, 1)]),
+    st.integers(-(10**30), 10**30),
+    st.integers(-(2**200), 2**200),
+)
+steps = st.one_of(
+    st.sampled_from([1, SECOND, 5 * SECOND, 60 * SECOND, 300 * SECOND, 3_600 * SECOND, DAY, 40 * DAY]),
+    st.integers(1, 400 * SECOND),
+)
+streams = st.lists(st.tuples(steps, numbers), min_size=1, max_size=60)
+widths = st.sampled_from([10, 60, 302, 3_600, 30 * 86_400]).map(lambda seconds: seconds * SECOND)
+LEAVES = [
+    {"kind": "above", "level": "100", "recovery": "99"},
+    {"kind": "below", "level": "-100"},
+    {"kind": "inside", "low": "99", "high": "101"},
+    {"kind": "outside", "low": "99", "high": "101"},
+    {"kind": "rises", "percent": "10", "window": "1m", "recovery": "5"},
+    {"kind": "falls", "percent": "10", "window": "1m"},
+    {"kind": "rises", "percent": "0.000000000000000001", "window": "1h"},
+    {"kind": "rises", "percent": "10", "window": "1m", "ref": "window_start"},
+    {"kind": "falls", "percent": "10", "window": "1m", "ref": "window_start"},
+    {"kind": "above_average", "percent": "0", "window": "1m", "min_coverage": "0.3"},
+    {"kind": "above_average", "percent": "0.000000000000000001", "window": "1h", "min_coverage": "0.01"},
+    {"kind": "below_average", "percent": "1.5", "window": "1h", "recovery": "1"},
+    {"kind": "below_average", "percent": "100", "window": "30d", "min_coverage": "0.01"},
+    {"kind": "crosses", "level": "100"},
+    {"kind": "zscore", "n": "1", "window": "1m", "min_coverage": "0.1"},
+]
+leaves = st.sampled_from(LEAVES).map(read_condition)
+members = st.lists(leaves, min_size=1, max_size=3).map(tuple)
+conditions = st.one_of(
+    leaves, leaves.map(Not), members.map(partial(Combination, "all")), members.map(partial(Combination, "any"))
+)
+
+
+def timed(stream):
+    at = START
+    for step, price in stream:
+        at += step
+        yield at, price
+
+
+def plain(state):
+    """Return what was dumped, with sums counted from the front on, as only their differences are used."""
+    if not isinstance(state[0], list):
+        return state
+    now, front, queue = state
+    base = front[3] if front[0] != -pure.FOREVER else 0
+    return (
+        [*now[:3], now[3] - base, *now[4:]],
+        [*front[:3], front[3] - base],
+        [[*rest, area - base] for *rest, area in queue],
+    )
+
+
+@settings(max_examples=2 * MANY)
+@given(streams, widths, st.sampled_from(["lowest", "highest", "path"]), st.integers(0, 60))
+def test_windows_see_the_same_and_go_on_where_the_other_has_stopped(stream, width, name, cut):
+    with running("pure"):
+        known, again = new_window((name, width)), new_window((name, width))
+    compiled = new_window((name, width))
+    assert (type(known).__module__, type(compiled).__module__) == (pure.__name__, "apps.rules.engine._compiled")
+    for place, (at, price) in enumerate(timed(stream)):
+        known.push(at, price)
+        compiled.push(at, price)
+        if place == cut:
+            # A restart, from the one to the other and back.
+            again.load(json.loads(json.dumps(compiled.dump())))
+            compiled = new_window((name, width))
+            compiled.load(json.loads(json.dumps(again.dump())))
+        assert plain(compiled.dump()) == plain(known.dump())
+        for field in ("at", "price", "width", "grid"):
+            assert getattr(compiled, field) == getattr(known, field)
+        if name == "path":
+            assert compiled.in_force() == known.in_force()
+            for field in ("total", "duration", "edge", "front_cell"):
+                assert getattr(compiled, field) == getattr(known, field)
+        else:
+            for field in ("best", "best_at", "sees_more"):
+                assert getattr(compiled, field) == getattr(known, field)
+
+
+@settings(max_examples=2 * MANY)
+@given(streams, conditions)
+def test_conditions_say_the_same(stream, condition):
+    keys = condition.window_keys()
+    places = {key: place for place, key in enumerate(keys)}
+    with running("pure"):
+        known, seen = condition.bind(places), [new_window(key) for key in keys]
+    compiled, windows = condition.bind(places), [new_window(key) for key in keys]
+    for at, price in timed(stream):
+        for window in (*seen, *windows):
+            window.push(at, price)
+        for firing in (False, True):
+            expected = known.test(price, seen, firing)
+            assert compiled.test(price, tuple(windows), firing) is expected
+            # Each takes the windows of the other.
+            assert compiled.test(price, seen, firing) is expected
+            assert known.test(price, windows, firing) is expected
+
+
+@settings(max_examples=MANY)
+@given(logs.logs(), st.sets(st.integers(1, 30)))
+def test_engines_make_the_same_steps_whichever_has_read_the_log_before(log, cuts):
+    store, specs = comparing.Store(log), specs_of(log)
+    with running("pure"):
+        known = Engine()
+    other, source = Engine(), "compiled"
+    for entry in log:
+        with running("pure"):
+            expected = known.evaluate(store.entry_of(entry), store.before(entry.seq))
+        with running(source):
+            made = other.evaluate(store.entry_of(entry), store.before(entry.seq))
+        assert made.transitions == expected.transitions
+        assert made.touched.keys() == expected.touched.keys()
+        if entry.seq in cuts:
+            source = "compiled" if source == "pure" else "pure"
+            with running(source):
+                other = Engine.load(json.loads(json.dumps(other.dump())), specs)
+    assert [one[-1] for one in other.dump()["instances"]] == [one[-1] for one in known.dump()["instances"]]
+
+
+def path_of(*quotes, days):
+    path = core.Path(days * DAY)
+    for at, price in quotes:
+        path.push(START + at, price)
+    return path
+
+
+def test_a_sum_of_more_than_125_bits_is_kept_to_the_last_unit():
+    # Half of a sum fits.
+    price = 2**125 // (2 * DAY) - 1
+    narrow = path_of((0, price), (DAY, price), (2 * DAY, price), days=2)
+    wide = path_of((0, price + 2), (DAY, price + 1), (2 * DAY, price + 2), days=2)
+
+    assert (narrow.is_wide(), narrow.total) == (False, 2 * DAY * price)
+    assert (wide.is_wide(), wide.total) == (True, DAY * (2 * price + 3))
+
+
+def test_sums_since_long_ago_do_not_make_a_window_wide():
+    price, days = 2**125 // (3 * DAY), 400
+    path = path_of(*((day * DAY, price + day) for day in range(days)), days=1)
+    long_ago = pure.Path(DAY)
+    for day in range(days):
+        long_ago.push(START + day * DAY, price + day)
+    loaded = core.Path(DAY)
+    loaded.load(long_ago.dump())
+
+    assert long_ago.area > 2**130
+    assert (path.is_wide(), loaded.is_wide()) == (False, False)
+    assert path.total == loaded.total == long_ago.total == DAY * (price + days - 2)
+
+
+@pytest.mark.parametrize(("last", "is_true"), [(-1, False), (0, False), (1, True)])
+def test_a_mean_of_the_highest_prices_is_compared_to_the_last_unit(last, is_true):
+    spec = RuleSpec.read({"assets": ["ANY"], "condition": {"kind": "above_average", "percent": "0", "window": "30d"}})
+    engine, highest = PlainEngine(), 10**30 - 1
+    engine.evaluate(RulesEntry(1, START, [RuleChange(1, 1, spec, [1])]), lambda wanted: {})
+    quotes = [(1, START + day * DAY, highest) for day in range(40)] + [(1, START + 40 * DAY, highest + last)]
+    made = engine.evaluate(QuotesEntry(2, START + 40 * DAY, quotes), lambda wanted: {})
+
+    (window,) = engine._series[1].windows
+    assert window.is_wide()
+    assert [one.to_state for one in made.transitions] == (["firing"] if is_true else [])
+
+
+def test_a_price_of_any_size_is_compared():
+    windows = [new_window(("lowest", 60 * SECOND))]
+    document = {"kind": "rises", "percent": "10", "window": "1m"}
+    test = read_condition(document).bind({("lowest", 60 * SECOND): 0}).test
+    for at, price in ((0, 10 * 2**200), (SECOND, 11 * 2**200 - 1)):
+        windows[0].push(START + at, price)
+    before = test(11 * 2**200 - 1, windows, False)
+    windows[0].push(START + 2 * SECOND, 11 * 2**200)
+
+    assert (before, test(11 * 2**200, windows, False)) == (False, True)
+
+
+class Interrupting(Leaf):
+    """A condition that is interrupted, as by Ctrl-C."""
+
+    def window_keys(self):
+        return []
+
+    def bind(self, places):
+        def interrupt(price, windows, firing):
+            raise KeyboardInterrupt
+
+        return Bound(interrupt, interrupt)
+
+
+@pytest.mark.parametrize(
+    ("quotes", "error"),
+    [
+        ([(1, START, 100 * ONE)], KeyboardInterrupt),
+        ([(1, START)], (TypeError, ValueError)),
+        ([(1, "then", 1)], TypeError),
+        (7, TypeError),
+    ],
+)
+def test_what_is_no_quote_or_no_error_of_a_rule_goes_on_to_the_caller(quotes, error):
+    engine = PlainEngine()
+    spec = RuleSpec(assets=Assets(symbols=("ANY",)), condition=Interrupting())
+    engine.evaluate(RulesEntry(1, START, [RuleChange(1, 1, spec, [1])]), lambda wanted: {})
+
+    with pytest.raises(error):
+        engine.evaluate(QuotesEntry(2, START, quotes), lambda wanted: {})
