@@ -393,6 +393,7 @@ static PyObject *window_dump(Window *self, PyObject *unused) {
     if (self->wide) return PyObject_CallMethodNoArgs(self->wide, name_dump);
     if (Py_TYPE(self) == &PathType) {
         Path *path = (Path *)self;
+        rebase(path);
         return Py_BuildValue("[[LLNNLNLL][LLNN]N]", path->start, self->at, write_wide(self->price),
                              write_wide(path->area), self->cell, write_wide(path->total), path->duration, path->edge,
                              path->front_cell, path->front_at, write_wide(path->front_price),
@@ -459,12 +460,9 @@ static PyObject *window_load(Window *self, PyObject *state) {
     if (load_fitting(self, state)) Py_RETURN_NONE;
     if (PyErr_Occurred() || !widen(self, state)) return NULL;
     if (Py_TYPE(self) == &ExtremeType) Py_RETURN_NONE;
-    /* Its sums may have been counted from long ago. */
-    PyObject *wide = Py_NewRef(self->wide), *done = PyObject_CallMethod(wide, "rebase", NULL);
-    PyObject *rebased = done ? PyObject_CallMethodNoArgs(wide, name_dump) : NULL;
+    /* Its sums may have been counted from long ago; a dump counts them from the front on. */
+    PyObject *rebased = PyObject_CallMethodNoArgs(self->wide, name_dump);
     bool good = rebased && (load_fitting(self, rebased) || (!PyErr_Occurred() && widen(self, rebased)));
-    Py_DECREF(wide);
-    Py_XDECREF(done);
     Py_XDECREF(rebased);
     if (!good) return NULL;
     Py_RETURN_NONE;
@@ -748,6 +746,7 @@ static PyObject *compile_test(PyObject *module, PyObject *arguments) {
     self->kind = kind;
     self->place = place;
     PyObject_GC_Track(self);
+    memset(self->numbers, 0, sizeof self->numbers);
     for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(numbers); index++) {
         bool fits = read_wide(PyTuple_GET_ITEM(numbers, index), &self->numbers[index]);
         if (!fits && PyErr_Occurred()) return Py_DECREF(self), NULL;
@@ -855,14 +854,43 @@ static bool failed(Calls *calls, Track *track, PyObject *instance, PyObject *mom
     return done;
 }
 
+/* The verdict that follows from one on the same window with another threshold, or NULL: whatever is not 5 % higher is not
+ * 10 % higher either. Borrowed. */
+static PyObject *implied(Test *test, bool firing, Test *other, bool other_firing, PyObject *verdict) {
+    if (test->kind != other->kind || test->place != other->place || test->numbers[3] != other->numbers[3]) return NULL;
+    if (test->kind < RISES || test->kind > BELOW_AVERAGE) return NULL;
+    if (!PyBool_Check(verdict)) return verdict;
+    u128 threshold = (u128)test->numbers[firing ? 2 : 1] * (uint64_t)other->numbers[0];
+    u128 known = (u128)other->numbers[other_firing ? 2 : 1] * (uint64_t)test->numbers[0];
+    bool upward = test->kind == RISES || test->kind == RISES_FROM_START || test->kind == ABOVE_AVERAGE;
+    bool is_stronger = upward ? threshold >= known : threshold <= known;
+    bool is_weaker = upward ? threshold <= known : threshold >= known;
+    return (verdict == Py_False ? is_stronger : is_weaker) ? verdict : NULL;
+}
+
 /* Evaluate the instances over what they began with; called sets whether Python has been called, which may change it. */
 static bool evaluate_all(Track *track, PyObject *windows, PyObject *moment, Price *price, Calls *calls, bool *called) {
     PyObject *instances = Py_NewRef(track->instances), *evaluating = Py_NewRef(track->evaluating);
-    bool good = true;
+    Test *known = NULL;
+    PyObject *known_verdict = NULL;
+    bool good = true, known_firing = false;
     for (Py_ssize_t place = 0; good && place < PyList_GET_SIZE(evaluating); place++) {
-        PyObject *one = PyList_GET_ITEM(evaluating, place), *quiet = PyTuple_GET_ITEM(one, 2);
-        PyObject *verdict = verdict_of(PyTuple_GET_ITEM(one, 0), price, windows, PyTuple_GET_ITEM(one, 1) == Py_True);
-        if (verdict && verdict == quiet) {
+        PyObject *one = PyList_GET_ITEM(evaluating, place), *test = PyTuple_GET_ITEM(one, 0);
+        bool firing = PyTuple_GET_ITEM(one, 1) == Py_True;
+        PyObject *verdict = NULL;
+        if (Py_TYPE(test) == &TestType) {
+            verdict = known ? implied((Test *)test, firing, known, known_firing, known_verdict) : NULL;
+            Py_XINCREF(verdict);
+        }
+        if (!verdict) {
+            verdict = verdict_of(test, price, windows, firing);
+            if (verdict && Py_TYPE(test) == &TestType) {
+                Py_XSETREF(known, (Test *)Py_NewRef(test));
+                Py_XSETREF(known_verdict, Py_NewRef(verdict));
+                known_firing = firing;
+            }
+        }
+        if (verdict && verdict == PyTuple_GET_ITEM(one, 2)) {
             Py_DECREF(verdict);
             continue;
         }
@@ -873,6 +901,8 @@ static bool evaluate_all(Track *track, PyObject *windows, PyObject *moment, Pric
             good = failed(calls, track, instance, moment);
         Py_XDECREF(verdict);
     }
+    Py_XDECREF(known);
+    Py_XDECREF(known_verdict);
     Py_DECREF(instances);
     Py_DECREF(evaluating);
     return good;

@@ -241,23 +241,16 @@ class Path:
             self.front_cell, self.front_at, self.front_price, self.front_area = queue.popleft()
         self.due = queue[0][0] + self.width if queue else FOREVER
 
-    def rebase(self) -> None:
-        """Count sums from the front on: only their differences are used."""
-        if self.front_cell == -FOREVER:
-            return
-        base, self.front_area = self.front_area, 0
-        self.area -= base
-        self.queue = deque((cell, at, price, area - base) for cell, at, price, area in self.queue)
-
     def in_force(self) -> tuple[int, int] | None:
         """Return (at, price) of the last quote at or before e, or None where none is known."""
         return (self.front_at, self.front_price) if self.front_cell != -FOREVER else None
 
     def dump(self) -> list[Any]:
-        """Return what `load` needs, as plain lists."""
-        front = [self.front_cell, self.front_at, self.front_price, self.front_area]
-        now = [self.start, self.at, self.price, self.area, self.cell, self.total, self.duration, self.edge]
-        return [now, front, [list(entry) for entry in self.queue]]
+        """Return what `load` needs, as plain lists. Sums count from the front on: only their differences are used."""
+        base = self.front_area
+        front = [self.front_cell, self.front_at, self.front_price, 0]
+        now = [self.start, self.at, self.price, self.area - base, self.cell, self.total, self.duration, self.edge]
+        return [now, front, [[cell, at, price, area - base] for cell, at, price, area in self.queue]]
 
     def load(self, state: list[Any]) -> None:
         """Become what was dumped."""
