@@ -8,6 +8,8 @@ EXPORTER_PYTHON ?= $(PYTHON)
 EXPORTER := compose/celery-exporter
 STRAWBERRY := tests/benchmarks/strawberry
 ENGINE := apps/rules/engine
+# What is compared with us, each in an environment of its own.
+PEERS := bytewax vectorbt
 # Blank is the default of each: SQLite, the broker in the process, the cache in the process.
 EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 
@@ -15,7 +17,7 @@ EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env up down backup restore image-digests compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter strawberry dev monitor flower check test test-on coverage faults bench lint lock release clean
+.PHONY: help env up down backup restore image-digests compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter strawberry dev monitor flower check test test-on coverage faults bench bench-peers lint lock release clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -81,7 +83,7 @@ check: lint ## Lint, and run most of the tests that need no server, on SQLite; s
 test: services browser monitoring prometheus-versions venv-product strawberry ## Run all tests, those of the embedded run on SQLite too; some of them: make test ARGS="tests/api -k order"
 	@$(if $(ARGS),,echo "test: without servers (SQLite)" && $(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" tests/market tests/sources tests/rules tests/backtests tests/alerts tests/notify tests/golden tests/api/test_alert_streams.py $(EMBEDDED_COVERAGE))
 	@echo "test: on PostgreSQL, RabbitMQ and Redis"
-	@. compose/test.env && .venv/bin/pytest -n 3 $(COVERAGE) $(ARGS)
+	@. compose/test.env && .venv/bin/pytest -n 4 $(COVERAGE) $(ARGS)
 
 test-on: ## Run the tests of the last commit on another Python, in a checkout of its own: make test-on PYTHON=python3.13
 	@rm -rf var/checkout && git clone --quiet . var/checkout
@@ -96,6 +98,9 @@ faults: services ## Inject every fault at full size and print what came of it; f
 
 bench: services strawberry ## Run the benchmarks at full size and print their figures
 	@. compose/test.env && BENCH_SIZE=full .venv/bin/pytest tests/benchmarks -s $(ARGS)
+
+bench-peers: monitoring $(PEERS:%=.venv-%/.installed) ## Measure the same work on Prometheus, Bytewax, pandas, vectorbt and a task per quote; print one table
+	@. compose/test.env && BENCH_SIZE=$(or $(SIZE),full) .venv/bin/pytest -q tests/benchmarks/peers/test_peers.py -s $(ARGS)
 
 lint: venv-dev ## Check style, layers, types, the files of Docker, Compose, Kubernetes and GitLab, and that models and migrations agree
 	@.venv/bin/ruff check .
@@ -115,6 +120,7 @@ lock: .venv/bin/python ## Write requirements*.txt anew from pyproject.toml; newe
 	@$(LOCK) $(ARGS) pyproject.toml --extra dev -c requirements.txt -o requirements-dev.txt
 	@$(subst 3.11.7,3.11,$(LOCK)) $(ARGS) $(EXPORTER)/requirements.in -o $(EXPORTER)/requirements.txt
 	@$(LOCK) $(ARGS) $(STRAWBERRY)/requirements.in -o $(STRAWBERRY)/requirements.txt
+	@for peer in $(PEERS); do $(LOCK) $(ARGS) tests/benchmarks/peers/$$peer/requirements.in -o tests/benchmarks/peers/$$peer/requirements.txt; done
 
 release: ## Write the changelog's section and the version, commit and tag: make release VERSION=1.2.3
 	@$(PYTHON) compose/release.py "$(VERSION)"
@@ -178,4 +184,10 @@ node_modules/.installed: package-lock.json
 	@.venv/bin/python -m venv .venv-strawberry
 	@.venv-strawberry/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes -r $(STRAWBERRY)/requirements.txt
 	@.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$(.venv-strawberry/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/product.pth"
+	@touch $@
+
+$(PEERS:%=.venv-%/.installed): .venv-%/.installed: tests/benchmarks/peers/%/requirements.txt
+	@echo "$*: installing $<"
+	@$(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes -r $<
 	@touch $@
