@@ -7,7 +7,7 @@ LOCK := .venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11
 EXPORTER_PYTHON ?= $(PYTHON)
 EXPORTER := compose/celery-exporter
 STRAWBERRY := tests/benchmarks/strawberry
-ENGINE := apps/rules/engine
+COMPILED := apps/rules/engine
 # What is compared with us, each in an environment of its own.
 PEERS := bytewax vectorbt
 # Blank is the default of each: SQLite, the broker in the process, the cache in the process.
@@ -125,9 +125,9 @@ lock: .venv/bin/python ## Write requirements*.txt anew from pyproject.toml; newe
 release: ## Write the changelog's section and the version, commit and tag: make release VERSION=1.2.3
 	@$(PYTHON) compose/release.py "$(VERSION)"
 
-venv: .venv/.installed node_modules/.installed $(ENGINE)/.compiled ## Have .venv with what the product needs
+venv: .venv/.installed node_modules/.installed $(COMPILED)/.compiled ## Have .venv with what the product needs
 
-venv-dev: .venv/.installed-dev node_modules/.installed $(ENGINE)/.compiled ## Have .venv with what its development needs too
+venv-dev: .venv/.installed-dev node_modules/.installed $(COMPILED)/.compiled ## Have .venv with what its development needs too
 
 venv-product: .venv-product/.installed ## Have .venv-product with what the product needs and nothing else, for its test
 
@@ -147,7 +147,7 @@ clean: ## Remove caches and reports (not .venv, not the data in var)
 	@touch $@
 
 # It is no condition of anything: without it the engine runs in Python. So it is tried again each time, until it is there.
-$(ENGINE)/.compiled: $(ENGINE)/_compiled.c compose/compile_engine.py .venv/pyvenv.cfg
+$(COMPILED)/.compiled: $(COMPILED)/_compiled.c compose/compile_engine.py .venv/pyvenv.cfg
 	@.venv/bin/python compose/compile_engine.py --stamp $@
 
 .venv/pyvenv.cfg: | .venv/bin/python ;

@@ -76,10 +76,10 @@ def test_windows_see_the_same_and_go_on_where_the_other_has_stopped(stream, widt
         known, again = new_window((name, width)), new_window((name, width))
     compiled = new_window((name, width))
     assert (type(known).__module__, type(compiled).__module__) == (pure.__name__, "apps.rules.engine._compiled")
-    for place, (at, price) in enumerate(timed(stream)):
+    for index, (at, price) in enumerate(timed(stream)):
         known.push(at, price)
         compiled.push(at, price)
-        if place == cut:
+        if index == cut:
             # A restart, from the one to the other and back.
             again.load(json.loads(json.dumps(compiled.dump())))
             compiled = new_window((name, width))
@@ -100,7 +100,7 @@ def test_windows_see_the_same_and_go_on_where_the_other_has_stopped(stream, widt
 @given(streams, conditions)
 def test_conditions_say_the_same(stream, condition):
     keys = condition.window_keys()
-    places = {key: place for place, key in enumerate(keys)}
+    places = {key: index for index, key in enumerate(keys)}
     with running("pure"):
         known, seen = condition.bind(places), [new_window(key) for key in keys]
     compiled, windows = condition.bind(places), [new_window(key) for key in keys]
@@ -136,7 +136,7 @@ def test_rules_that_differ_in_their_threshold_say_what_each_says_alone(stream, k
     for source in ("pure", "compiled"):
         with running(source):
             engine = PlainEngine()
-            changes = [RuleChange(place, place, spec, [1]) for place, spec in enumerate(specs)]
+            changes = [RuleChange(index, index, spec, [1]) for index, spec in enumerate(specs)]
             engine.evaluate(RulesEntry(1, START, changes), lambda wanted: {})
             made.append(engine.evaluate(QuotesEntry(2, quotes[-1][1], quotes), lambda wanted: {}).transitions)
 
