@@ -24,6 +24,7 @@ from apps.notify import services as notify
 from apps.notify.models import Attempt, Channel, Message, Notification
 from apps.notify.queries import message_counts_of
 from apps.pipeline import flow
+from fintech.celery import PERIODS
 from tests.faults.failpoints import EVALUATED, PLANNED, STOP
 from tests.faults.halves import halves_seen
 from tests.faults.receiver import OK, Answer, Asked, Behaviour, ReceivedRequest
@@ -41,11 +42,16 @@ def kill_children(run: Run) -> None:
     run.start_roles()
     run.start_beat()
     for role in run.strikes(run.rng.choices(sorted(run.workers), k=run.size.kills), pause_seconds=1):
-        run.wait_for_work(role)
-        # None, for a moment, where its only one has just been killed.
-        children = wait_until(lambda role=role: _children(run.workers[role].pid))
-        os.kill(run.rng.choice(children), signal.SIGKILL)
-        run.row.allowed += role == "notifier"
+        kill_child(run, role)
+
+
+def kill_child(run: Run, role: str) -> None:
+    """Kill one of the children of the worker of a role, while that has something in hand."""
+    run.wait_for_work(role)
+    # None, for a moment, where its only one has just been killed.
+    pids = wait_until(lambda: children(run.workers[role].pid))
+    os.kill(run.rng.choice(pids), signal.SIGKILL)
+    run.row.allowed += role == "notifier"
 
 
 def kill_workers(run: Run) -> None:
@@ -83,8 +89,8 @@ def received_tasks(run: Run) -> list[tuple[str, str]]:
 
 def _not_done(run: Run) -> set[tuple[str, str]]:
     done = set((run.failpoints / "done").read_text().split())
-    # Of beat's own, which come again, some expire.
-    return {one for one in received_tasks(run) if one[1] not in done and one[0] not in ("tick", "sweep", "rollup")}
+    # Beat's own come again: their queue is short, and drops the oldest.
+    return {one for one in received_tasks(run) if one[1] not in done and one[0] not in PERIODS}
 
 
 _RECEIVED = re.compile(r"Task pipeline\.(\w+)\[([0-9a-f-]+)\] received")
@@ -336,7 +342,8 @@ def _checksums() -> dict[str, tuple[int, str]]:
     return sums
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Return the ids of the processes that a process has started."""
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 

@@ -105,9 +105,9 @@ def _networks(count: int, *, receiver: Receiver, rng: random.Random) -> Iterator
             network.close()
 
 
-def run_fault(name: str, *, seed: int, size: Size, folder: Path) -> Row:
+def run_fault(name: str, fault: Fault, *, seed: int, size: Size, folder: Path) -> Row:
     """Run one fault and return what was found, deviations among it."""
-    fault, rng = FAULTS[name], random.Random(f"{name} {seed}")
+    rng = random.Random(f"{name} {seed}")
     row = Row(fault=name, seed=seed)
     recordings = world.draw_recordings(rng=rng, size=size)
     receiver = Receiver()
