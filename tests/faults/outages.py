@@ -22,7 +22,7 @@ from kombu import Producer
 from kombu.exceptions import OperationalError
 
 from apps.market import cache, queries
-from apps.market.models import Asset, FeedHead, LatestQuote
+from apps.market.models import Asset, Feed, FeedHead, LatestQuote
 from apps.pipeline import flow
 from apps.pipeline.queues import EXCHANGE, PUSHED
 from tests.faults.failpoints import STOP
@@ -163,20 +163,44 @@ def freeze_broker(run: Run) -> None:
 
 
 def fill_queues(run: Run) -> None:
-    """B6: queues are full while nobody evaluates or notifies, so the broker refuses what is published."""
+    """B6: queues are full while nobody evaluates or notifies, so the broker refuses what is published. All is fetched
+    meanwhile and nothing afterwards, so that no fetch dispatches again what was refused."""
     _begin(run)
     with run.strike(pause_seconds=1):
         for role in ("analyzer", "notifier"):
             run.processes.kill(run.workers[role])
             run.row.allowed += HANDS[role] * (role == "notifier")
         run.servers["broker"].control("set_policy", "short", "^(analysis.*|notifications|quotes)$", '{"max-length":1}')
+        # What waits there is taken away: one evaluation would do the work of all that are refused.
+        _purge("analysis.0")
+        _fill_with_nothing("analysis.0")
         publisher = Publisher()
         wait_until(lambda: publisher.failures > 10, timeout_seconds=60)
         time.sleep(run.size.outage_seconds)
         publisher.check(run)
+        wait_until(run.is_stored, timeout_seconds=120, every_seconds=0.2)
+        Feed.objects.update(is_enabled=False)
+        # It ends what it is at, and publishes no evaluation any more.
+        run.workers["watcher"].terminate()
+        run.workers["watcher"].wait(timeout=60)
+        _purge("assets-tasks")
         run.servers["broker"].control("clear_policy", "short")
-        for role in ("analyzer", "notifier"):
+        for role in ROLES:
             run.start(role, *ROLES[role], hands=HANDS[role])
+
+
+def _purge(queue: str) -> None:
+    with current_app.connection_for_write() as broker:
+        broker.default_channel.queue_purge(queue)
+
+
+def _fill_with_nothing(queue: str) -> None:
+    """Fill a queue with tasks that do nothing, until it refuses them."""
+    with current_app.connection_for_write() as broker, suppress(MessageNacked):
+        signed = current_app.signature("pipeline.mark_alive", (queue,), immutable=True)
+        for _ in range(1_000):
+            signed.apply_async(queue=queue, connection=broker)
+        raise AssertionError(f"{queue} takes everything")
 
 
 def restart_database(run: Run) -> None:
@@ -295,8 +319,8 @@ def take_every_connection(run: Run) -> None:
 
 
 class Reader:
-    """It reads the newest prices all the time; `wrong` are those that were never quoted, and, of the cache, those older
-    than one that it has given before."""
+    """It reads the newest prices all the time; `wrong` are prices that were never quoted, assets that had a price and
+    have none, and, of the cache, prices older than one that it has given before."""
 
     def __init__(self, run: Run) -> None:
         self.wrong: list[str] = []
@@ -304,6 +328,7 @@ class Reader:
         self._quotes = {quote for one in run.recordings for quote in one.rows}
         self._symbols = dict(Asset.objects.values_list("pk", "symbol"))
         self._seen: dict[int, datetime] = {}
+        self._given: set[int] = set()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -317,8 +342,11 @@ class Reader:
                 if at < self._seen.get(asset_id, at):
                     self.wrong.append(f"the cache went back to {at} of {self._symbols[asset_id]}")
                 self._seen[asset_id] = at
-            for asset_id, (at, price) in queries.latest_prices(ids, now=timezone.now()).items():
+            latest = queries.latest_prices(ids, now=timezone.now())
+            for asset_id, (at, price) in latest.items():
                 self._look(asset_id, at, price)
+            self.wrong += [f"no price of {self._symbols[asset_id]} any more" for asset_id in self._given - set(latest)]
+            self._given |= set(latest)
             self.reads += 1
             time.sleep(0.02)
         connection.close()

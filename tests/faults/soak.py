@@ -134,7 +134,9 @@ def _used(pids: list[int]) -> Iterator[tuple[float, int]]:
         # It may have been killed since.
         with suppress(OSError):
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-            yield pages * os.sysconf("SC_PAGE_SIZE") / 1_000_000, len(os.listdir(f"/proc/{pid}/fd"))
+            # None: it is dead, and its parent has not seen it yet.
+            if pages:
+                yield pages * os.sysconf("SC_PAGE_SIZE") / 1_000_000, len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def read_samples(path: Path) -> list[Sample]:
