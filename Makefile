@@ -94,7 +94,7 @@ faults: services ## Inject every fault at full size and print what came of it; f
 	@. compose/test.env && FAULT_SIZE=$(SIZE) FAULT_SEEDS=$(or $(SEEDS),20) .venv/bin/pytest -q -s tests/faults/test_matrix.py $(ARGS)
 
 soak: services ## Work for two hours, kill a child of a worker each minute, and print what every process took; shorter: make soak MINUTES=10
-	@. compose/test.env && SOAK_MINUTES=$(or $(MINUTES),120) .venv/bin/pytest -q -s --basetemp=var/soak tests/faults/test_soak.py $(ARGS)
+	@mkdir -p var && . compose/test.env && SOAK_MINUTES=$(or $(MINUTES),120) .venv/bin/pytest -q -s --basetemp=var/soak tests/faults/test_soak.py $(ARGS)
 
 bench: services strawberry ## Run the benchmarks at full size and print their figures
 	@. compose/test.env && BENCH_SIZE=full .venv/bin/pytest tests/benchmarks -s $(ARGS)
