@@ -75,7 +75,12 @@ FAULTS = {
     "P3": Fault(outages.terminate_backends, servers=("database",)),
     "P4": Fault(outages.evaluate_in_eight),
     "P5": Fault(outages.hold_locks, servers=("database",)),
-    "P6": Fault(outages.take_every_connection, check=outages.no_task_was_hot, servers=("database",), is_long=True),
+    "P6": Fault(
+        outages.take_every_connection,
+        check=outages.no_task_began_on_a_dead_connection,
+        servers=("database",),
+        is_long=True,
+    ),
     "R1": Fault(outages.take_redis_away, servers=("redis",), is_long=True, is_in_test=False),
     "R2": Fault(outages.flush_redis, servers=("redis",), is_in_test=False),
     "R3": Fault(outages.write_the_cache_late, servers=("redis",), is_in_test=False),

@@ -234,8 +234,8 @@ def no_task_was_hot(run: Run) -> None:
 
 
 def no_task_began_on_a_dead_connection(run: Run) -> None:
-    """Check the rest of P1: what was received after PostgreSQL was back found a live connection. Rows alone would not
-    show it, since sweep makes up for failed tasks."""
+    """Check the rest of P1 and P6: what was received after PostgreSQL was back found a live connection. Rows alone
+    would not show it, since sweep makes up for failed tasks."""
     no_task_was_hot(run)
     received: dict[str, datetime] = {}
     failed = []
@@ -304,6 +304,7 @@ def take_every_connection(run: Run) -> None:
     server = run.servers["database"]
     taken: list[psycopg.Connection[Any]] = []
     with server.connect() as admin, run.strike(pause_seconds=1):
+        began_at = timezone.now()
         connection.close()
         admin.execute("ALTER ROLE site CONNECTION LIMIT 0")
         admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'site'")
@@ -315,6 +316,10 @@ def take_every_connection(run: Run) -> None:
         time.sleep(run.size.outage_seconds)
         for one in taken:
             one.close()
+        # The server ends them a moment later.
+        ours = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'fintech'"
+        wait_until(lambda: admin.execute(ours).fetchone() == (1,))
+        run.outages.append((began_at, timezone.now()))
     run.row.allowed += HANDS["notifier"]
 
 
