@@ -196,7 +196,7 @@ def _purge(queue: str) -> None:
 
 def _fill_with_nothing(queue: str) -> None:
     """Fill a queue with tasks that do nothing, until it refuses them."""
-    with current_app.connection_for_write() as broker, suppress(MessageNacked):
+    with current_app.connection_for_write() as broker, suppress(OperationalError):
         signed = current_app.signature("pipeline.mark_alive", (queue,), immutable=True)
         for _ in range(1_000):
             signed.apply_async(queue=queue, connection=broker)
