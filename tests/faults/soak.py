@@ -27,6 +27,7 @@ SPEED = 40
 WARM_MINUTES = 15
 # What a measure may grow by in an hour, after that. Work comes in waves, so queues have some room.
 GROWTH_MOST = {"MB": 1.0, "open files": 2.0, "connections": 2.0, "messages": 20.0}
+RATE = "tasks a second"
 COLUMNS = (0, WARM_MINUTES, 30, 60, 90)
 
 
@@ -109,6 +110,9 @@ class Sampler:
                 is_last = self._is_over.is_set()
                 writer.writerows(astuple(one) for one in self._samples())
                 self._is_over.wait(self._every_seconds)
+            tasks = len(injections.received_tasks(self._run))
+            seconds = time.monotonic() - self._began_at
+            writer.writerow(astuple(Sample(round(seconds / 60, 3), "workers", RATE, round(tasks / seconds, 1))))
         connection.close()
 
     def _samples(self) -> Iterator[Sample]:
