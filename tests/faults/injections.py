@@ -75,22 +75,23 @@ def no_task_was_lost(run: Run) -> None:
     run.wait_for_quiet()
     # That a child is gone is sometimes seen after seconds only; until then nobody gives its task back.
     with suppress(AssertionError):
-        wait_until(lambda: not _not_done(run), every_seconds=0.2)
-    lost, received = _not_done(run), received_tasks(run)
+        wait_until(lambda: not not_done(run), every_seconds=0.2)
+    lost, received = not_done(run), received_tasks(run)
     run.stop_workers()
     run.row.want(len(received) > run.size.in_flight, f"only {len(received)} tasks received")
     run.row.want(not lost, f"received, and never done: {sorted(lost)}")
 
 
-def received_tasks(run: Run) -> list[tuple[str, str]]:
-    """Return (name, id) of each task as the workers' logs have it, as often as it was received."""
-    return [match for name in run.workers for match in _RECEIVED.findall(run.processes.log(name))]
+def received_tasks(run: Run, *workers: str) -> list[tuple[str, str]]:
+    """Return (name, id) of each task as the logs of these workers, or of all, have it, as often as it was received."""
+    return [match for name in workers or run.workers for match in _RECEIVED.findall(run.processes.log(name))]
 
 
-def _not_done(run: Run) -> set[tuple[str, str]]:
+def not_done(run: Run, *workers: str) -> set[tuple[str, str]]:
+    """Return those of them that nobody has worked to their end."""
     done = set((run.failpoints / "done").read_text().split())
     # Beat's own come again: their queue is short, and drops the oldest.
-    return {one for one in received_tasks(run) if one[1] not in done and one[0] not in PERIODS}
+    return {one for one in received_tasks(run, *workers) if one[1] not in done and one[0] not in PERIODS}
 
 
 _RECEIVED = re.compile(r"Task pipeline\.(\w+)\[([0-9a-f-]+)\] received")
