@@ -7,6 +7,8 @@ LOCK := .venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11
 EXPORTER_PYTHON ?= $(PYTHON)
 EXPORTER := compose/celery-exporter
 STRAWBERRY := tests/benchmarks/strawberry
+# What is compared with us, each in an environment of its own.
+PEERS := bytewax vectorbt
 # Blank is the default of each: SQLite, the broker in the process, the cache in the process.
 EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 
@@ -14,7 +16,7 @@ EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env up down backup restore image-digests compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter strawberry dev monitor flower check test test-on coverage faults soak bench lint lock release clean
+.PHONY: help env up down backup restore image-digests compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter strawberry dev monitor flower check test test-on coverage faults soak bench bench-peers lint lock release clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -99,6 +101,9 @@ soak: services ## Work for two hours, kill a child of a worker each minute, and 
 bench: services strawberry ## Run the benchmarks at full size and print their figures
 	@. compose/test.env && BENCH_SIZE=full .venv/bin/pytest tests/benchmarks -s $(ARGS)
 
+bench-peers: monitoring $(PEERS:%=.venv-%/.installed) ## Measure the same work on Prometheus, Bytewax, pandas, vectorbt and a task per quote; print one table
+	@. compose/test.env && BENCH_SIZE=$(or $(SIZE),full) .venv/bin/pytest -q tests/benchmarks/peers/test_peers.py -s $(ARGS)
+
 lint: venv-dev ## Check style, layers, types, the files of Docker, Compose, Kubernetes and GitLab, and that models and migrations agree
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
@@ -117,6 +122,7 @@ lock: .venv/bin/python ## Write requirements*.txt anew from pyproject.toml; newe
 	@$(LOCK) $(ARGS) pyproject.toml --extra dev -c requirements.txt -o requirements-dev.txt
 	@$(subst 3.11.7,3.11,$(LOCK)) $(ARGS) $(EXPORTER)/requirements.in -o $(EXPORTER)/requirements.txt
 	@$(LOCK) $(ARGS) $(STRAWBERRY)/requirements.in -o $(STRAWBERRY)/requirements.txt
+	@for peer in $(PEERS); do $(LOCK) $(ARGS) tests/benchmarks/peers/$$peer/requirements.in -o tests/benchmarks/peers/$$peer/requirements.txt; done
 
 release: ## Write the changelog's section and the version, commit and tag: make release VERSION=1.2.3
 	@$(PYTHON) compose/release.py "$(VERSION)"
@@ -174,4 +180,10 @@ node_modules/.installed: package-lock.json
 	@.venv/bin/python -m venv .venv-strawberry
 	@.venv-strawberry/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes -r $(STRAWBERRY)/requirements.txt
 	@.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$(.venv-strawberry/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/product.pth"
+	@touch $@
+
+$(PEERS:%=.venv-%/.installed): .venv-%/.installed: tests/benchmarks/peers/%/requirements.txt
+	@echo "$*: installing $<"
+	@$(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes -r $<
 	@touch $@

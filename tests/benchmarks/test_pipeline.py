@@ -10,10 +10,11 @@ import gzip
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from apps.market.domain import slot_of
@@ -71,14 +72,32 @@ def drained() -> bool:
     return not EvaluationCursor.objects.exclude(seq=F("feed__head__seq")).exists()
 
 
-@pytest.mark.parametrize("analyzers", [1, 2])
-def test_quotes_through_the_whole_pipeline(tmp_path, settings, analyzers):
-    settings.ANALYSIS_SHARDS = analyzers
+class Measured(NamedTuple):
+    """quotes, stored in so many seconds; each: process -> microseconds of processor time for a quote, PostgreSQL's
+    among them; share: analyzer -> the part of the quotes that is of its shard."""
+
+    entries: QuerySet[FeedEntry]
+    quotes: int
+    seconds: float
+    each: dict[str, float]
+    share: dict[str, float]
+
+    @property
+    def rate(self) -> float:
+        return self.quotes / self.seconds
+
+    @property
+    def microseconds(self) -> float:
+        return sum(self.each.values())
+
+
+def measure_pipeline(folder: Path, *, analyzers: int = 1) -> Measured:
+    """Let the recordings of all feeds pass through real workers, and return what it took after the warm-up."""
     owner = builders.make_owner()
     first_slot = slot_of(at=timezone.now() + AHEAD, interval_seconds=1)
     feeds = []
     for number in range(FEEDS):
-        recording = tmp_path / f"recording-{number}.csv.gz"
+        recording = folder / f"recording-{number}.csv.gz"
         write_recording(recording, feed=number)
         feed = create_feed(
             name=f"feed-{number}", interval_seconds=1, sources=[("recording", {"path": str(recording)})], now=first_slot
@@ -89,7 +108,7 @@ def test_quotes_through_the_whole_pipeline(tmp_path, settings, analyzers):
         for feed in feeds:
             for index, condition in enumerate(CONDITIONS):
                 builders.make_rule(owner, name=f"{feed.name} {index}", assets={"feed": feed.name}, condition=condition)
-    with rig(tmp_path, ANALYSIS_SHARDS=str(analyzers)) as processes:
+    with rig(folder, ANALYSIS_SHARDS=str(analyzers)) as processes:
         workers = {"watcher": processes.worker("assets-tasks", "notifications", name="watcher", concurrency=2)}
         for shard in range(analyzers):
             workers[f"analyzer{shard}"] = processes.worker(f"analysis.{shard}", name=f"analyzer{shard}")
@@ -113,24 +132,30 @@ def test_quotes_through_the_whole_pipeline(tmp_path, settings, analyzers):
     quotes = sum(measured.values_list("accepted", flat=True))
     assert quotes == FEEDS * ASSETS_PER_FEED * STEPS
     assert {feed.pk % analyzers for feed in feeds} == set(range(analyzers))
-    pipeline = quotes / seconds
-    # Of each analyzer, for a quote of its own shard.
-    own = {
+    share = {
         f"analyzer{shard}": sum(feed.pk % analyzers == shard for feed in feeds) / FEEDS for shard in range(analyzers)
     }
     each = {name: (after[name] - before[name]) / quotes * 1e6 for name in before}
+    return Measured(measured, quotes, seconds, each, share)
+
+
+@pytest.mark.parametrize("analyzers", [1, 2])
+def test_quotes_through_the_whole_pipeline(tmp_path, settings, analyzers):
+    settings.ANALYSIS_SHARDS = analyzers
+    found = measure_pipeline(tmp_path, analyzers=analyzers)
+    pipeline, whole = found.rate, found.microseconds
     print(f"\n  {analyzers} analyzer{'s' * (analyzers > 1)}")
-    print(f"  pipeline            {pipeline:>10,.0f} quotes/s   ({quotes:,} quotes in {seconds:.1f} s)")
-    whole = sum(each.values())
+    print(f"  pipeline            {pipeline:>10,.0f} quotes/s   ({found.quotes:,} quotes in {found.seconds:.1f} s)")
     print(f"  processor time      {whole:>10,.1f} us a quote   = {whole * pipeline / 1e6:.0%} of a core")
-    for name, microseconds in each.items():
-        a_quote = microseconds / own.get(name, 1)
+    for name, microseconds in found.each.items():
+        # Of each analyzer, for a quote of its own shard.
+        a_quote = microseconds / found.share.get(name, 1)
         print(
             f"    {name:<18}{a_quote:>10,.1f} us a quote   a core does {1e6 / max(a_quote, 0.01):,.0f} quotes/s at most"
         )
     if analyzers > 1:
         return
-    copied = copy_rate(measured)
+    copied = copy_rate(found.entries)
     print(f"  bare COPY           {copied:>10,.0f} quotes/s   pipeline / COPY = 1/{copied / pipeline:.1f}")
     one_by_one = per_quote.rate(tmp_path)
     print(f"  one task per quote  {one_by_one:>10,.0f} quotes/s   pipeline / that = {pipeline / one_by_one:.0f} x")

@@ -5,6 +5,8 @@ RabbitMQ and Redis are not counted, which may serve others too.
 """
 
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from celery import current_app
@@ -44,9 +46,30 @@ def evaluated():
     return FeedEntry.objects.filter(kind=FeedEntry.Kind.QUOTES, evaluated_at__isnull=False)
 
 
-def test_a_slot_of_a_small_feed(tmp_path):
+class Measured(NamedTuple):
+    """slots, evaluated in so many seconds; each: process -> seconds of processor time, PostgreSQL's among them; empty:
+    those of two tasks that do nothing for each slot; waits: seconds from receipt to evaluation, sorted."""
+
+    slots: int
+    seconds: float
+    each: dict[str, float]
+    empty: float
+    waits: list[float]
+
+    @property
+    def rate(self) -> float:
+        return self.slots / self.seconds
+
+    @property
+    def cores(self) -> float:
+        """Return how many cores it kept at work."""
+        return sum(self.each.values()) / self.seconds
+
+
+def measure_small_feeds(folder: Path) -> Measured:
+    """Let beat and workers fetch all feeds for so many slots of each, and return what it took."""
     make_feeds()
-    with rig(tmp_path) as processes:
+    with rig(folder) as processes:
         # Celery's own tasks that do nothing are the reference.
         watcher = processes.worker(
             *("ticks", "assets-tasks", "notifications"),
@@ -59,8 +82,10 @@ def test_a_slot_of_a_small_feed(tmp_path):
         wait_until(lambda: evaluated().values("feed").distinct().count() == FEEDS, timeout_seconds=120)
 
         def used():
-            groups = [processor_seconds([one.pid]) for one in (watcher, analyzer, beat)]
-            return [*groups, database_seconds()]
+            each = {"watcher": watcher, "analyzer": analyzer, "beat": beat}
+            return {name: processor_seconds([one.pid]) for name, one in each.items()} | {
+                "PostgreSQL": database_seconds()
+            }
 
         before, began, since = used(), time.monotonic(), timezone.now()
         wait_until(lambda: evaluated().filter(received_at__gte=since).count() >= FEEDS * SLOTS, timeout_seconds=600)
@@ -74,16 +99,21 @@ def test_a_slot_of_a_small_feed(tmp_path):
         for _ in range(tasks):
             current_app.send_task("counted.succeed", queue="assets-tasks")
         wait_until(lambda: queue_lengths()["assets-tasks"] == 0)
-        empty = (processor_seconds([watcher.pid]) - idle) / len(measured)
+        empty = processor_seconds([watcher.pid]) - idle
     assert [one.failure for one in measured if one.failure] == []
     waits = sorted((one.evaluated_at - one.received_at).total_seconds() for one in measured)
-    parts = [(late - early) / len(measured) * 1_000 for early, late in zip(before, after, strict=True)]
-    rate, whole, reference = len(measured) / seconds, sum(parts), empty * 1_000
-    names = ("watcher", "analyzer", "beat", "PostgreSQL")
-    half, most = (waits[int(len(waits) * part)] * 1_000 for part in (0.5, 0.99))
+    each = {name: after[name] - before[name] for name in before}
+    return Measured(len(measured), seconds, each, empty, waits)
+
+
+def test_a_slot_of_a_small_feed(tmp_path):
+    found = measure_small_feeds(tmp_path)
+    whole, reference = (1_000 * one / found.slots for one in (sum(found.each.values()), found.empty))
+    half, most = (found.waits[int(len(found.waits) * part)] * 1_000 for part in (0.5, 0.99))
+    parts = ", ".join(f"{name} {1_000 * one / found.slots:.1f}" for name, one in found.each.items())
     print(f"\n  {FEEDS} feeds of {ASSETS} assets, a slot a second each")
-    print(f"  kept up with        {rate:>10,.1f} slots/s of {FEEDS}")
-    print(f"  processor time      {whole:>10,.1f} ms a slot   = {whole * rate / 1_000:.0%} of a core")
-    print(f"  of that             {', '.join(f'{name} {part:.1f}' for name, part in zip(names, parts, strict=True))}")
+    print(f"  kept up with        {found.rate:>10,.1f} slots/s of {FEEDS}")
+    print(f"  processor time      {whole:>10,.1f} ms a slot   = {found.cores:.0%} of a core")
+    print(f"  of that             {parts}")
     print(f"  two empty tasks     {reference:>10,.1f} ms   a slot / that = {whole / max(reference, 1e-9):.1f} x")
     print(f"  evaluated           {half:>10,.0f} ms after receipt (half of them), {most:,.0f} ms (99 %)")

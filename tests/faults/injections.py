@@ -19,6 +19,7 @@ from django.db import connection
 from django.utils import timezone
 
 from apps.market.models import Feed
+from apps.market.services import pause_feeds, resume_feeds
 from apps.notify import domain
 from apps.notify import services as notify
 from apps.notify.models import Attempt, Channel, Message, Notification
@@ -155,12 +156,12 @@ def hold_up_by_bad_receivers(run: Run) -> None:
     """X2: programs that fail, ask for a pause, hang, break off, are gone, and lead elsewhere; others get their
     messages all the same, and no redirect is followed."""
     others_are_done = threading.Event()
-    # After its first message, and early enough: on a slow machine few messages are sent, each about many alerts.
-    gone_from = run.rng.randint(2, max(3, run.size.slots // 4))
+    # Not the first: it is there before it is gone.
+    gone_from = run.rng.randint(2, len(run.feeds))
     to_metadata = (("Location", "http://169.254.169.254/latest/meta-data/"),)
     run.receiver.defaults |= {
         "failing": _fails_thrice(),
-        "limited": lambda asked: Answer(429, (("Retry-After", "2"),)) if asked.request in (1, 4) else OK,
+        "limited": lambda asked: Answer(429, (("Retry-After", "2"),)) if asked.request in (1, 3) else OK,
         "hanging": lambda asked: OK if others_are_done.is_set() else Answer(None, waits_for=others_are_done),
         "resetting": lambda asked: Answer(None) if asked.repeat == 1 and asked.request % 3 == 1 else OK,
         "gone": lambda asked: OK if asked.request < gone_from else Answer(410),
@@ -170,11 +171,16 @@ def hold_up_by_bad_receivers(run: Run) -> None:
     }
     run.refused = {"gone"}
     run.start_roles(notifier=("notifications",), retrier=("retries",))
+    # A slow machine plans all alerts of its feeds in one message. Each feed waits for messages about the one before.
+    pause_feeds(feed.pk for feed in run.feeds[1:])
     run.start_beat()
+    for number, feed in enumerate(run.feeds[1:], start=1):
+        wait_until(lambda number=number: _asked(run, "gone") >= number)
+        resume_feeds([feed.pk])
     with run.strike():
         others = Notification.objects.exclude(channel=run.channels["hanging"])
         wait_until(lambda: run.is_over(but=others), timeout_seconds=90, every_seconds=0.1)
-        wait_until(lambda: sum(one.channel == "hanging" for one in list(run.receiver.requests)) > 4)
+        wait_until(lambda: _asked(run, "hanging") > 4)
     run.row.want(
         Message.objects.filter(channel=run.channels["hanging"], status__in=Message.UNSENT).exists(),
         "nothing waited for the one that hangs",
@@ -182,6 +188,11 @@ def hold_up_by_bad_receivers(run: Run) -> None:
     others_are_done.set()
     run.drain()
     run.row.injected = sum(not one.is_taken for one in run.receiver.requests)
+
+
+def _asked(run: Run, channel: str) -> int:
+    """Return how many requests have come to a channel."""
+    return sum(one.channel == channel for one in list(run.receiver.requests))
 
 
 def _fails_thrice() -> Behaviour:
