@@ -171,9 +171,6 @@ def fill_queues(run: Run) -> None:
             run.processes.kill(run.workers[role])
             run.row.allowed += HANDS[role] * (role == "notifier")
         run.servers["broker"].control("set_policy", "short", "^(analysis.*|notifications|quotes)$", '{"max-length":1}')
-        # What waits there is taken away: one evaluation would do the work of all that are refused.
-        _purge("analysis.0")
-        _fill_with_nothing("analysis.0")
         publisher = Publisher()
         wait_until(lambda: publisher.failures > 10, timeout_seconds=60)
         time.sleep(run.size.outage_seconds)
@@ -183,24 +180,14 @@ def fill_queues(run: Run) -> None:
         # It ends what it is at, and publishes no evaluation any more.
         run.workers["watcher"].terminate()
         run.workers["watcher"].wait(timeout=60)
-        _purge("assets-tasks")
         run.servers["broker"].control("clear_policy", "short")
+        # A full queue still takes the first message of each connection, and one evaluation does the work of all that
+        # were refused; so would that of a fetch that was given back.
+        with current_app.connection_for_write() as broker:
+            for queue in ("assets-tasks", "analysis.0"):
+                broker.default_channel.queue_purge(queue)
         for role in ROLES:
             run.start(role, *ROLES[role], hands=HANDS[role])
-
-
-def _purge(queue: str) -> None:
-    with current_app.connection_for_write() as broker:
-        broker.default_channel.queue_purge(queue)
-
-
-def _fill_with_nothing(queue: str) -> None:
-    """Fill a queue with tasks that do nothing, until it refuses them."""
-    with current_app.connection_for_write() as broker, suppress(OperationalError):
-        signed = current_app.signature("pipeline.mark_alive", (queue,), immutable=True)
-        for _ in range(1_000):
-            signed.apply_async(queue=queue, connection=broker)
-        raise AssertionError(f"{queue} takes everything")
 
 
 def restart_database(run: Run) -> None:
@@ -314,11 +301,12 @@ def take_every_connection(run: Run) -> None:
         admin.execute("ALTER ROLE site CONNECTION LIMIT -1")
         wait_until(lambda: "sorry, too many clients" in _logs(run) or "remaining connection slots" in _logs(run))
         time.sleep(run.size.outage_seconds)
+        pids = [one.info.backend_pid for one in taken]
         for one in taken:
             one.close()
         # The server ends them a moment later.
-        ours = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'fintech'"
-        wait_until(lambda: admin.execute(ours).fetchone() == (1,))
+        left = "SELECT pid FROM pg_stat_activity WHERE pid = ANY(%s)"
+        wait_until(lambda: not admin.execute(left, [pids]).fetchall())
         run.outages.append((began_at, timezone.now()))
     run.row.allowed += HANDS["notifier"]
 
