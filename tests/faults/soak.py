@@ -23,6 +23,8 @@ from tests.rig import queue_lengths, wait_until
 
 # Minutes of the recording in one of the run.
 SPEED = 40
+# Then the four days that are recorded are over.
+MINUTES_MOST = 140
 # Until then, processes take what they need.
 WARM_MINUTES = 15
 # What a measure may grow by in an hour, after that. Work comes in waves, so queues have some room.
@@ -42,7 +44,10 @@ class Sample:
 
 
 def size_of(*, minutes: int) -> Size:
-    """Return a size that takes so many minutes: about 20 tasks a second, and a kill a minute."""
+    """Return a size that takes so many minutes: about 20 tasks a second, and a kill a minute. Raises ValueError for
+    more than the recording has."""
+    if minutes > MINUTES_MOST:
+        raise ValueError(f"The recording is over after {MINUTES_MOST} minutes.")
     return Size(
         feeds=8,
         symbols=16,
