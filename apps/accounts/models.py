@@ -1,19 +1,18 @@
 """People's profiles, recent attempts to sign in, and keys under which their programs have created something."""
 
-from zoneinfo import available_timezones
-
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
+from apps.accounts.domain import time_zones
 from apps.locales import DEFAULT_CODE, LOCALES
 
 
 def validate_time_zone(name: str) -> None:
     """Raise ValidationError for a name that is not in the time zone database."""
     # Compared, not opened: a name is a path to the library, and some names raise other errors than an unknown one.
-    if name not in available_timezones():
+    if name not in time_zones():
         raise ValidationError("There is no such time zone; write one like Europe/Kyiv.")
 
 

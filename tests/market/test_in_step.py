@@ -280,10 +280,10 @@ def _should_be_in_step(quotes, *, percent, way):
     return True
 
 
-def _answered(assets, quotes, *, percent, way):
+def _answered(feed, quotes, *, percent, way):
     """Return what the answer leaves behind, whether it was stored in step, and whether it should be; nothing stays.
     way: one of WAYS; None: it is placed quote by quote."""
-    append, seems, store, in_step = log._append_in_step, answers.in_step, answers.store_in_step, []
+    append, store, in_step = log._append_in_step, answers.store_in_step, []
 
     def noted_store(those):
         stored = store(those)
@@ -295,16 +295,11 @@ def _answered(assets, quotes, *, percent, way):
         in_step.append(entry is not None)
         return entry
 
-    partitions.ensure({START.date()})
     with transaction.atomic(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log, "_append_in_step", lambda *args, **columns: None)
-        patch.setattr(answers, "in_step", lambda **facts: None)
         patch.setattr(answers, "store_in_step", noted_store)
-        feed = _begin(assets, percent=percent)
-        should_be = _should_be_in_step(quotes, percent=percent, way=way)
         patch.setattr(log, "_append_in_step", tried)
-        patch.setattr(answers, "in_step", seems)
         store_by(way, patch)
+        should_be = _should_be_in_step(quotes, percent=percent, way=way)
         named = [(symbol, at(second), price) for symbol, second, price in quotes]
         entry = append_quotes(feed, named, provider="one", as_of=at(8))
         switched = [
@@ -336,12 +331,19 @@ def _answered(assets, quotes, *, percent, way):
 @example([IN_STEP] * 3, [("A", 6, "15"), ("B", 6, "10"), ("A", 7, "20")], 50)
 @example([IN_STEP] * 3, [("A", 7, "15"), ("B", 6, "10"), ("A", 6, "5")], 50)
 def test_what_is_stored_in_step_is_what_placing_stores(assets, quotes, percent):
-    wanted, _, _ = _answered(assets, quotes, percent=percent, way=None)
-    for way in WAYS:
-        found, is_in_step, should_be = _answered(assets, quotes, percent=percent, way=way)
+    partitions.ensure({START.date()})
+    with transaction.atomic():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(log, "_append_in_step", lambda *args, **columns: None)
+            patch.setattr(answers, "in_step", lambda **facts: None)
+            feed = _begin(assets, percent=percent)
+        wanted, _, _ = _answered(feed, quotes, percent=percent, way=None)
+        for way in WAYS:
+            found, is_in_step, should_be = _answered(feed, quotes, percent=percent, way=way)
 
-        assert found == wanted, way
-        assert is_in_step == should_be, way
+            assert found == wanted, way
+            assert is_in_step == should_be, way
+        transaction.set_rollback(True)
 
 
 @pytest.mark.parametrize("few", [100, 0])
