@@ -17,7 +17,7 @@ EMBEDDED := DATABASE_URL= CELERY_BROKER_URL= REDIS_URL=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env up down backup restore image-digests compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter strawberry dev monitor flower check test test-on coverage faults bench bench-peers lint lock release clean
+.PHONY: help env up down backup restore image-digests compose-test venv venv-dev venv-product demo services browser monitoring prometheus-versions celery-exporter strawberry dev monitor flower check test test-on coverage faults soak bench bench-peers lint lock release clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -95,6 +95,9 @@ coverage: venv-dev ## Run all tests and report which lines they reach; takes twi
 
 faults: services ## Inject every fault at full size and print what came of it; fewer or smaller runs: make faults SEEDS=3 SIZE=quick
 	@. compose/test.env && FAULT_SIZE=$(SIZE) FAULT_SEEDS=$(or $(SEEDS),20) .venv/bin/pytest -q -s tests/faults/test_matrix.py $(ARGS)
+
+soak: services ## Work for two hours, kill a child of a worker each minute, and print what every process took; shorter: make soak MINUTES=10
+	@mkdir -p var && . compose/test.env && SOAK_MINUTES=$(or $(MINUTES),120) .venv/bin/pytest -q -s --basetemp=var/soak tests/faults/test_soak.py $(ARGS)
 
 bench: services strawberry ## Run the benchmarks at full size and print their figures
 	@. compose/test.env && BENCH_SIZE=full .venv/bin/pytest tests/benchmarks -s $(ARGS)

@@ -75,7 +75,12 @@ FAULTS = {
     "P3": Fault(outages.terminate_backends, servers=("database",)),
     "P4": Fault(outages.evaluate_in_eight),
     "P5": Fault(outages.hold_locks, servers=("database",)),
-    "P6": Fault(outages.take_every_connection, check=outages.no_task_was_hot, servers=("database",), is_long=True),
+    "P6": Fault(
+        outages.take_every_connection,
+        check=outages.no_task_began_on_a_dead_connection,
+        servers=("database",),
+        is_long=True,
+    ),
     "R1": Fault(outages.take_redis_away, servers=("redis",), is_long=True, is_in_test=False),
     "R2": Fault(outages.flush_redis, servers=("redis",), is_in_test=False),
     "R3": Fault(outages.write_the_cache_late, servers=("redis",), is_in_test=False),
@@ -105,9 +110,9 @@ def _networks(count: int, *, receiver: Receiver, rng: random.Random) -> Iterator
             network.close()
 
 
-def run_fault(name: str, *, seed: int, size: Size, folder: Path) -> Row:
+def run_fault(name: str, fault: Fault, *, seed: int, size: Size, folder: Path) -> Row:
     """Run one fault and return what was found, deviations among it."""
-    fault, rng = FAULTS[name], random.Random(f"{name} {seed}")
+    rng = random.Random(f"{name} {seed}")
     row = Row(fault=name, seed=seed)
     recordings = world.draw_recordings(rng=rng, size=size)
     receiver = Receiver()

@@ -9,6 +9,7 @@ from django.test import RequestFactory
 from apps.market.models import FeedEntry
 from apps.notify.models import Message
 from apps.site.probes import status
+from tests.faults.injections import not_done, received_tasks
 from tests.faults.network import BROKER, DATABASE, RECEIVER, REDIS
 from tests.faults.outages import Publisher
 from tests.faults.own import Server
@@ -51,9 +52,12 @@ def partition(run: Run) -> None:
         # Its notifications still reach their receivers: what cannot be said is that they did.
         for name in (BROKER, DATABASE, REDIS):
             first.doors[name].hold()
+        in_hand = not_done(run, "worker-0")
         before, until = _progress(), time.monotonic() + run.size.freeze_seconds
         wait_until(lambda: _progress() > before, timeout_seconds=60)
         time.sleep(max(until - time.monotonic(), 0))
+        # RabbitMQ takes the first for dead, and gives the second what that had in hand.
+        wait_until(lambda: in_hand <= set(received_tasks(run, "worker-1")), timeout_seconds=90)
         _wait_until_well(run)
         second.hold()
         wait_until(lambda: "not_checked" in stopped_codes(), timeout_seconds=60, every_seconds=0.5)

@@ -22,7 +22,7 @@ from kombu import Producer
 from kombu.exceptions import OperationalError
 
 from apps.market import cache, queries
-from apps.market.models import Asset, FeedHead, LatestQuote
+from apps.market.models import Asset, Feed, FeedHead, LatestQuote
 from apps.pipeline import flow
 from apps.pipeline.queues import EXCHANGE, PUSHED
 from tests.faults.failpoints import STOP
@@ -163,7 +163,8 @@ def freeze_broker(run: Run) -> None:
 
 
 def fill_queues(run: Run) -> None:
-    """B6: queues are full while nobody evaluates or notifies, so the broker refuses what is published."""
+    """B6: queues are full while nobody evaluates or notifies, so the broker refuses what is published. All is fetched
+    meanwhile and nothing afterwards, so that no fetch dispatches again what was refused."""
     _begin(run)
     with run.strike(pause_seconds=1):
         for role in ("analyzer", "notifier"):
@@ -174,8 +175,18 @@ def fill_queues(run: Run) -> None:
         wait_until(lambda: publisher.failures > 10, timeout_seconds=60)
         time.sleep(run.size.outage_seconds)
         publisher.check(run)
+        wait_until(run.is_stored, timeout_seconds=120, every_seconds=0.2)
+        Feed.objects.update(is_enabled=False)
+        # It ends what it is at, and publishes no evaluation any more.
+        run.workers["watcher"].terminate()
+        run.workers["watcher"].wait(timeout=60)
         run.servers["broker"].control("clear_policy", "short")
-        for role in ("analyzer", "notifier"):
+        # A full queue still takes the first message of each connection, and one evaluation does the work of all that
+        # were refused; so would that of a fetch that was given back.
+        with current_app.connection_for_write() as broker:
+            for queue in ("assets-tasks", "analysis.0"):
+                broker.default_channel.queue_purge(queue)
+        for role in ROLES:
             run.start(role, *ROLES[role], hands=HANDS[role])
 
 
@@ -210,8 +221,8 @@ def no_task_was_hot(run: Run) -> None:
 
 
 def no_task_began_on_a_dead_connection(run: Run) -> None:
-    """Check the rest of P1: what was received after PostgreSQL was back found a live connection. Rows alone would not
-    show it, since sweep makes up for failed tasks."""
+    """Check the rest of P1 and P6: what was received after PostgreSQL was back found a live connection. Rows alone
+    would not show it, since sweep makes up for failed tasks."""
     no_task_was_hot(run)
     received: dict[str, datetime] = {}
     failed = []
@@ -280,6 +291,7 @@ def take_every_connection(run: Run) -> None:
     server = run.servers["database"]
     taken: list[psycopg.Connection[Any]] = []
     with server.connect() as admin, run.strike(pause_seconds=1):
+        began_at = timezone.now()
         connection.close()
         admin.execute("ALTER ROLE site CONNECTION LIMIT 0")
         admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'site'")
@@ -289,14 +301,19 @@ def take_every_connection(run: Run) -> None:
         admin.execute("ALTER ROLE site CONNECTION LIMIT -1")
         wait_until(lambda: "sorry, too many clients" in _logs(run) or "remaining connection slots" in _logs(run))
         time.sleep(run.size.outage_seconds)
+        pids = [one.info.backend_pid for one in taken]
         for one in taken:
             one.close()
+        # The server ends them a moment later.
+        left = "SELECT pid FROM pg_stat_activity WHERE pid = ANY(%s)"
+        wait_until(lambda: not admin.execute(left, [pids]).fetchall())
+        run.outages.append((began_at, timezone.now()))
     run.row.allowed += HANDS["notifier"]
 
 
 class Reader:
-    """It reads the newest prices all the time; `wrong` are those that were never quoted, and, of the cache, those older
-    than one that it has given before."""
+    """It reads the newest prices all the time; `wrong` are prices that were never quoted, assets that had a price and
+    have none, and, of the cache, prices older than one that it has given before."""
 
     def __init__(self, run: Run) -> None:
         self.wrong: list[str] = []
@@ -304,6 +321,7 @@ class Reader:
         self._quotes = {quote for one in run.recordings for quote in one.rows}
         self._symbols = dict(Asset.objects.values_list("pk", "symbol"))
         self._seen: dict[int, datetime] = {}
+        self._given: set[int] = set()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -317,8 +335,11 @@ class Reader:
                 if at < self._seen.get(asset_id, at):
                     self.wrong.append(f"the cache went back to {at} of {self._symbols[asset_id]}")
                 self._seen[asset_id] = at
-            for asset_id, (at, price) in queries.latest_prices(ids, now=timezone.now()).items():
+            latest = queries.latest_prices(ids, now=timezone.now())
+            for asset_id, (at, price) in latest.items():
                 self._look(asset_id, at, price)
+            self.wrong += [f"no price of {self._symbols[asset_id]} any more" for asset_id in self._given - set(latest)]
+            self._given |= set(latest)
             self.reads += 1
             time.sleep(0.02)
         connection.close()

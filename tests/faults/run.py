@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from django.db import connection
-from django.db.models import Max, Q, QuerySet
+from django.db.models import F, Max, Q, QuerySet
 
 from apps.market.models import Feed, FeedEntry, FeedHead
 from apps.notify.models import Channel, Message, Notification
@@ -184,14 +184,17 @@ class Run:
         """The recordings are stored and evaluated to their ends, and no notification waits; but: of these
         notifications, where not all are looked at."""
         self._note_recovery()
-        heads = {head.feed_id: head for head in FeedHead.objects.select_related("feed__evaluation_cursor")}
-        for feed, recording in zip(self.feeds, self.recordings, strict=True):
-            head = heads[feed.pk]
-            if head.as_of is None or head.as_of < recording.end or head.feed.evaluation_cursor.seq < head.seq:
-                return False
+        if not self.is_stored() or FeedHead.objects.filter(feed__evaluation_cursor__seq__lt=F("seq")).exists():
+            return False
         if but is not None:
             return not but.filter(Q(message=None) | Q(message__status__in=Message.UNSENT)).exists()
         return not _has_work_left()
+
+    def is_stored(self) -> bool:
+        """The recordings are stored to their ends."""
+        as_of = dict(FeedHead.objects.values_list("feed_id", "as_of"))
+        pairs = zip(self.feeds, self.recordings, strict=True)
+        return all((at := as_of[feed.pk]) is not None and at >= recording.end for feed, recording in pairs)
 
     def _note_recovery(self) -> None:
         if self.struck_at and not self.row.recover_s:

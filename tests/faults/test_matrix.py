@@ -23,7 +23,7 @@ RUNS = [
 
 @pytest.mark.parametrize(("fault", "seed"), RUNS)
 def test_a_fault_loses_nothing_and_doubles_nothing(fault, seed, tmp_path):
-    found = run_fault(fault, seed=seed, size=SIZE, folder=tmp_path)
+    found = run_fault(fault, FAULTS[fault], seed=seed, size=SIZE, folder=tmp_path)
 
     print(found.line())
     assert not "\n".join(found.deviations)
