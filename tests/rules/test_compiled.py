@@ -121,8 +121,14 @@ variants = st.lists(st.tuples(percents, st.none() | percents, st.sampled_from(["
 AVERAGES = ("above_average", "below_average")
 
 
+# Prices so near to each other that some thresholds are passed and others are not.
+near = st.lists(
+    st.tuples(st.integers(1, 20 * SECOND), st.integers(80, 125).map(lambda whole: whole * ONE)), min_size=2, max_size=30
+)
+
+
 @settings(max_examples=2 * MANY)
-@given(streams, st.sampled_from(["rises", "falls", *AVERAGES]), variants, st.booleans())
+@given(st.one_of(near, near, streams), st.sampled_from(["rises", "falls", *AVERAGES]), variants, st.booleans())
 def test_rules_that_differ_in_their_threshold_say_what_each_says_alone(stream, kind, variants, from_start):
     def condition(percent, recovery, coverage):
         leaf = {"kind": kind, "percent": percent, "window": "1m"}
@@ -181,6 +187,38 @@ def test_a_sum_of_more_than_125_bits_is_kept_to_the_last_unit():
     assert (wide.is_wide(), wide.total) == (True, DAY * (2 * price + 3))
 
 
+@pytest.mark.parametrize("price", [2**124, -(2**124), 2**125 - 1])
+def test_a_price_that_is_narrow_makes_a_sum_that_is_not(price):
+    # Of the product, the lowest 128 bits are 0 or few.
+    path = path_of((0, price), (64 * SECOND, 0), days=1)
+
+    assert (path.is_wide(), path.total) == (True, 64 * SECOND * price)
+
+
+@pytest.mark.parametrize(
+    ("kind", "price", "percents", "fired"),
+    [
+        ("rises", 107, ["10", "5", "8", "1"], [1, 3]),
+        ("rises", 107, ["1", "10", "5", "8"], [0, 2]),
+        ("falls", 93, ["10", "5", "8", "1"], [1, 3]),
+        ("falls", 93, ["1", "10", "5", "8"], [0, 2]),
+        ("above_average", 107, ["10", "5", "8", "1"], [1, 3]),
+        ("below_average", 93, ["1", "10", "5", "8"], [0, 2]),
+    ],
+)
+def test_each_threshold_of_a_sweep_is_passed_or_not_by_itself(kind, price, percents, fired):
+    conditions = [{"kind": kind, "percent": percent, "window": "1m"} for percent in percents]
+    engine = PlainEngine()
+    specs = [RuleSpec.read({"assets": ["ANY"], "condition": condition}) for condition in conditions]
+    engine.evaluate(
+        RulesEntry(1, START, [RuleChange(n, n, spec, [1]) for n, spec in enumerate(specs)]), lambda wanted: {}
+    )
+    quotes = [(1, START, 100 * ONE), (1, START + 40 * SECOND, price * ONE)]
+    made = engine.evaluate(QuotesEntry(2, START + 40 * SECOND, quotes), lambda wanted: {})
+
+    assert [one.rule_id for one in made.transitions] == fired
+
+
 def test_sums_since_long_ago_do_not_make_a_window_wide():
     price, days = 2**125 // (3 * DAY), 400
     path = path_of(*((day * DAY, price + day) for day in range(days)), days=1)
@@ -210,6 +248,16 @@ def test_a_mean_of_the_highest_prices_is_compared_to_the_last_unit(last, is_true
     (window,) = engine._series[1].windows
     assert window.is_wide()
     assert [one.to_state for one in made.transitions] == (["firing"] if is_true else [])
+
+
+def test_an_asset_whose_only_rule_has_ended_is_evaluated_no_more_within_the_same_entry():
+    document = {"assets": ["ANY"], "condition": {"kind": "above", "level": "100"}, "trigger": "once"}
+    engine = PlainEngine()
+    engine.evaluate(RulesEntry(1, START, [RuleChange(1, 1, RuleSpec.read(document), [1])]), lambda wanted: {})
+    quotes = [(1, START + step * SECOND, price * ONE) for step, price in enumerate((99, 101, 99, 101))]
+    made = engine.evaluate(QuotesEntry(2, START + 3 * SECOND, quotes), lambda wanted: {})
+
+    assert [one.to_state for one in made.transitions] == ["firing", "ended"]
 
 
 def test_a_price_of_any_size_is_compared():
