@@ -29,8 +29,12 @@ mapfile -t images < <(
     grep -v '^fake-fintech-'
   rm -f var/compose-test.env
 )
+is_of_others() {
+  local environment
+  environment=$(docker image inspect -f '{{.Config.Env}}' "$1" 2>/dev/null) && [[ $environment != *PIP_CERT=* ]]
+}
 for image in "${images[@]}"; do
-  docker image inspect "$image" >/dev/null 2>&1 || [ -n "${is_alone:-}" ] || docker pull -q "$image" >>"$log" 2>&1 || is_alone=1
+  is_of_others "$image" || [ -n "${is_alone:-}" ] || docker pull -q "$image" >>"$log" 2>&1 || is_alone=1
 done
 if [ -n "${is_alone:-}" ] && [[ "${images[*]}" == *@sha256:* ]]; then
   say "left out: no registry of images is reached, and stand-ins have other digests than the files ask for"
