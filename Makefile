@@ -83,7 +83,7 @@ check: lint ## Lint, and run most of the tests that need no server, on SQLite; s
 test: services browser monitoring prometheus-versions venv-product strawberry ## Run all tests, those of the embedded run on SQLite too; some of them: make test ARGS="tests/api -k order"
 	@$(if $(ARGS),,echo "test: without servers (SQLite)" && $(EMBEDDED) .venv/bin/pytest -q -n 2 -m "django_db and not servers" tests/market tests/sources tests/rules tests/backtests tests/alerts tests/notify tests/golden tests/api/test_alert_streams.py $(EMBEDDED_COVERAGE))
 	@echo "test: on PostgreSQL, RabbitMQ and Redis"
-	@. compose/test.env && .venv/bin/pytest -n 4 $(COVERAGE) $(ARGS)
+	@. compose/test.env && .venv/bin/pytest -n 3 $(COVERAGE) $(ARGS)
 
 test-on: ## Run the tests of the last commit on another Python, in a checkout of its own: make test-on PYTHON=python3.13
 	@rm -rf var/checkout && git clone --quiet . var/checkout

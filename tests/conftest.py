@@ -3,7 +3,6 @@
 import gc
 import os
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -21,8 +20,6 @@ from apps.rules import services as rules
 from tests import copied_database, first_rows
 from tests.builders import START
 from tests.portfolios.rows import make_asset, make_portfolio
-
-ROOT = Path(__file__).parent
 
 # How long an example takes depends on what else the machine does; `make bench` is where speed is measured. The same
 # examples each time: a run says something about the change, not about the day.
@@ -53,19 +50,10 @@ def _have_own_servers(worker):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Let one process of pytest-xdist run all tests that share a module's rows: each other would make them again. And
-    let one process run the tests of a folder that commit, one after another: most of them wait for processes of their
-    own, and beside them others compute. pytest-xdist begins with the largest groups."""
+    """Let one process of pytest-xdist run all tests that share a module's rows: each other would make them again."""
     for item in items:
         if "module_rows" in item.fixturenames:
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
-        elif _commits(item):
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.relative_to(ROOT).parts[0]}, committing"))
-
-
-def _commits(item):
-    marker = item.get_closest_marker("django_db")
-    return marker is not None and marker.kwargs.get("transaction", False)
 
 
 def pytest_collection_finish():

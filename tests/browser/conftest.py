@@ -22,7 +22,7 @@ ARGUMENTS = [
 ]
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _rows_beside_an_event_loop():
     """Playwright keeps an event loop in this thread, beside which Django would refuse to ask the database."""
     before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
@@ -34,7 +34,7 @@ def _rows_beside_an_event_loop():
         os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = before
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def browser():
     """Return a headless Chromium. It fails where there is none: a page that nobody looked at is not tested."""
     if not (Path(CHROMIUM).is_file() or shutil.which(CHROMIUM)):

@@ -37,6 +37,7 @@ from tests.rig import wait_until
 
 pytestmark = [
     pytest.mark.servers,
+    pytest.mark.xdist_group("broker"),
     pytest.mark.django_db(transaction=True, databases=["default", ALIAS]),
 ]
 

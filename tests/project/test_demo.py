@@ -11,11 +11,6 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
-# They wait most of the time: one process runs them, from early on.
-pytestmark = pytest.mark.xdist_group("demo")
-
 ROOT = Path(__file__).resolve().parents[2]
 LOG_LINE = re.compile(r"\{|[0-9-]+T[0-9:.]+Z \[")
 ENTRY = re.compile(r"usdc-depeg-recording +#\d+ +3 quotes, as of ")

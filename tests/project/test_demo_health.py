@@ -8,13 +8,9 @@ import sys
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-import pytest
 import requests
 
 from tests.rig import wait_until
-
-# They wait most of the time: one process runs them, from early on.
-pytestmark = pytest.mark.xdist_group("demo")
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAUSES = {
