@@ -18,7 +18,6 @@ from apps.api.graphql import limits
 from apps.market import cache, partitions
 from apps.rules import services as rules
 from tests import copied_database, first_rows
-from tests.builders import START
 from tests.portfolios.rows import make_asset, make_portfolio
 
 # How long an example takes depends on what else the machine does; `make bench` is where speed is measured. The same
@@ -100,8 +99,6 @@ def django_db_setup(request, tmp_path_factory, django_db_modify_db_settings, dja
     with django_db_blocker.unblock(), copied_database.copied(folder) if is_copied else nullcontext():
         # The fixture of pytest-django that this one overrides makes the database, or finds the copy.
         request.getfixturevalue("django_db_setup")
-        # Most tests with quotes have them on this day. Making its partition in each took a twentieth of their time.
-        partitions.ensure([START.date()])
     with django_db_blocker.unblock():
         first_rows.remember()
     yield

@@ -2,22 +2,19 @@
 
 Django would truncate all tables, which makes some hundred files anew, and then send `post_migrate`, which makes the
 permissions and groups once more. Here the rows of a test go by DELETE, and the first rows stay unless a test changed
-them. That takes a tenth of the time. The days of quotes for which there are partitions are put back, too.
+them. That takes a tenth of the time.
 """
 
-from datetime import date
 from typing import Any
 
 from django.db import connection, transaction
 from django.test import TransactionTestCase
 
-from apps.market import partitions
 from apps.market.models import AssetsChange
 
 _tables: list[str] = []
 # Table -> its rows, in order, where it has any.
 _first_rows: dict[str, list[tuple[Any, ...]]] = {}
-_first_days: set[date] = set()
 
 
 def remember() -> None:
@@ -30,7 +27,6 @@ def remember() -> None:
         for table in _tables:
             if rows := _rows_of(cursor, table):
                 _first_rows[table] = rows
-    _first_days.update(partitions.days())
     TransactionTestCase._fixture_teardown = put_back
 
 
@@ -50,9 +46,6 @@ def put_back(_: TransactionTestCase | None = None) -> None:
         for table in changed:
             places = ", ".join(["%s"] * len(_first_rows[table][0]))
             cursor.executemany(f"INSERT INTO {table} VALUES ({places})", _first_rows[table])
-        partitions.forget()
-        partitions.drop(set(partitions.days()) - _first_days)
-        partitions.ensure(_first_days)
 
 
 def _rows_of(cursor: Any, table: str) -> list[tuple[Any, ...]]:

@@ -1,15 +1,12 @@
 """What tests that commit leave behind: the rows of a new database, and no others."""
 
-from datetime import timedelta
-
 import pytest
 from django.contrib.auth.models import Group, Permission
 from django.db import connection
 from django.test import TransactionTestCase
 
-from apps.market import partitions
 from tests import first_rows
-from tests.builders import START, make_notified_alerts, make_owner
+from tests.builders import make_notified_alerts, make_owner
 from tests.portfolios.rows import bought, make_portfolio, record
 from tests.threads import overlapping
 
@@ -44,18 +41,6 @@ def test_after_a_test_that_commits_the_rows_are_those_of_a_new_database():
     assert {name for name, rows in before.items() if rows} == {
         *("auth_group", "auth_group_permissions", "auth_permission", "django_content_type")
     }
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.servers
-def test_after_a_test_that_commits_the_partitions_are_those_of_a_new_database():
-    before = partitions.days()
-    partitions.ensure([START.date() + timedelta(days=1)])
-    partitions.drop([START.date()])
-
-    first_rows.put_back()
-
-    assert partitions.days() == before == [START.date()]
 
 
 @pytest.mark.django_db(transaction=True)
